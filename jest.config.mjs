@@ -7,6 +7,8 @@ export default {
   transform: { '^.+\\.ts$': ['@swc/jest', { ...swc, sourceMaps: 'inline', swcrc: false, configFile: false }] },
   moduleNameMapper: {
     '^@upid/(contracts|platform|testing)$': '<rootDir>/libs/$1/index.ts',
+    '^@upid/(collector|intelligence|cost|optimizer|gateway)/(.*)$': '<rootDir>/services/$1/$2.ts',
+    '^@upid/(cli|simulator)/(.*)$': '<rootDir>/$1/$2.ts',
     '^(\\.{1,2}/.*)\\.js$': '$1',
   },
   modulePathIgnorePatterns: ['/dist/', '/.upid/', '/.toolchain/'],
