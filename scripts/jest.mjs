@@ -15,7 +15,7 @@ if (!(tier in tiers)) {
   console.error('usage: node scripts/jest.mjs unit|int|e2e [jest arguments]');
   process.exit(2);
 }
-const child = spawn(process.execPath, ['--experimental-vm-modules', '--no-warnings', join(root, 'node_modules/jest/bin/jest.js'), ...tiers[tier], ...rest], {
+const child = spawn(process.execPath, ['--experimental-vm-modules', '--no-warnings', join(root, 'node_modules/jest/bin/jest.js'), ...rest, ...tiers[tier]], {
   cwd: root, stdio: 'inherit', env: { ...process.env, NODE_ENV: 'test', TZ: 'UTC' },
 });
 child.on('exit', (code, signal) => process.exit(signal ? 1 : code));

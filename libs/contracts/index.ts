@@ -1,1 +1,13 @@
-export {};
+export * from './ids.js';
+export * from './time.js';
+export * from './errors.js';
+export * from './subjects.js';
+export * from './streams.js';
+export * from './distribution.js';
+export * from './wire.js';
+export * from './telemetry.js';
+export * from './inventory.js';
+export * from './events.js';
+export * from './policy.js';
+export * from './queries.js';
+export * from './rest.js';
