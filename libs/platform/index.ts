@@ -315,21 +315,4 @@ export declare function startService<S extends Settings>(definition: ServiceDefi
 
 // ================================================================ servers/
 
-/** A server that we started. `stop` ends it in order, `kill` with SIGKILL; both return when it is gone. */
-export interface ServerHandle { readonly url: string; readonly port: number; readonly pid: number; readonly dir: string; stop(): Promise<void>; kill(): Promise<void> }
-export interface NatsServerHandle extends ServerHandle { /** Writes the new configuration and has the server read it; returns when it has. */ reload(config: string): Promise<void> }
-export declare function provisionNats(): Promise<string>;
-export declare function provisionRedis(): Promise<string>;
-export declare function provisionPostgres(): Promise<string>;
-/** `port` 0 or none: a free one. `config` as {@link natsConfig} renders it; without: JetStream, no accounts (tests). */
-export declare function startNats(options: { dir: string; port?: number; config?: string }): Promise<NatsServerHandle>;
-export declare function startRedis(options: { dir: string; port?: number; maxMemoryMiB?: number }): Promise<ServerHandle>;
-/** `url` names database `upid` and its owner with password; `settings` are server settings (tests: `{ fsync: 'off' }`). */
-export declare function startPostgres(options: { dir: string; port?: number; settings?: Readonly<Record<string, string>> }): Promise<ServerHandle>;
-export declare function freePort(): Promise<number>;
-export interface NatsPlatformUser { readonly name: string; readonly publicKey: string; readonly publish: readonly string[]; readonly subscribe: readonly string[] }
-export declare function natsConfig(options: { platformUsers: readonly NatsPlatformUser[]; agents: readonly { clusterId: string; publicKey: string }[] }): string;
-/** The rights of a service's user: what it publishes, consumes, asks and answers, and nothing else. */
-export declare function platformUser(options: { name: string; publicKey: string; publishes?: readonly string[]; consumes?: readonly string[]; asks?: readonly string[]; commands?: boolean; managesStreams?: boolean }): NatsPlatformUser;
-/** The user's seed from `file`, made (mode 600) where there is none. */
-export declare function nkeyFile(file: string): Promise<{ seed: string; publicKey: string }>;
+export * from './servers/index.js';
