@@ -14,7 +14,7 @@ export default {
   modulePathIgnorePatterns: ['/dist/', '/.upid/', '/.toolchain/'],
   testPathIgnorePatterns: ['/node_modules/', '/dist/'],
   collectCoverageFrom: [
-    '{libs,services,cli,simulator}/**/*.ts',
+    'services/**/*.ts', 'libs/contracts/**/*.ts',
     // Decision code alone: what a suffix names (service, repository, client, ...) is covered by tests with real servers.
     '!**/*.*.ts', '!**/main.ts', '!**/index.ts', '!**/dist/**', '!**/node_modules/**',
   ],
