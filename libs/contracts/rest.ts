@@ -87,8 +87,9 @@ export const clusterListResponse = z.object({
   })),
 });
 export const healthResponse = z.object({ status: z.enum(['ok', 'degraded']), version: z.string() });
-export const stopRequest = z.object({ cluster_id: clusterIdSchema.optional(), hold: z.boolean().default(true) });
-export const restoreAllRequest = z.object({ cluster_id: clusterIdSchema.optional() });
+/** One route stops and restores: `hold` true holds every action, false lets them go on, null leaves that as it is; `restore` wakes everything asleep. */
+export const stopRequest = z.object({ cluster_id: clusterIdSchema.optional(), hold: z.boolean().nullable().default(true), restore: z.boolean().default(false) });
+export const stopResponse = z.object({ held: z.array(clusterIdSchema), all_held: z.boolean(), restoring: z.array(z.string()) });
 
 /** Messages of the live feeds. */
 export const realtimeMessage = z.discriminatedUnion('type', [
