@@ -149,7 +149,7 @@ export const QUERIES = {
       response: z.object({ jobs: z.array(jobSchema) }),
     },
     job: { request: z.object({ job_id: uidSchema }), response: z.object({ job: jobSchema }) },
-    jobs: { request: z.object({ cluster_id: clusterIdSchema.nullable(), statuses: z.array(z.string()).nullable(), limit: z.number().int().min(1).max(500).default(100) }), response: z.object({ jobs: z.array(jobSchema) }) },
+    jobs: { request: z.object({ cluster_id: clusterIdSchema.nullable(), statuses: z.array(z.string()).nullable(), applied: z.boolean().nullable().default(null), limit: z.number().int().min(1).max(500).default(100) }), response: z.object({ jobs: z.array(jobSchema) }) },
     cancel: { request: z.object({ job_id: uidSchema, actor: z.string() }), response: z.object({ job: jobSchema }) },
     rollback: { request: z.object({ job_id: uidSchema, actor: z.string() }), response: z.object({ job: jobSchema }) },
     /** Holds every action of a cluster (or of all) until resumed; waking goes on. */
