@@ -2,167 +2,18 @@
  * How a service lives: configuration, logs, the bus, the database, outbox, leases, inventory mirror, cache, health, and the
  * real servers below. One door a folder; nothing here knows of a service.
  */
-import type { Logger as PinoLogger } from 'pino';
 import type { Registry } from 'prom-client';
 import type { DynamicModule, INestApplication, Type } from '@nestjs/common';
-import type { z } from 'zod';
 import type pg from 'pg';
 
-// ================================================================ config/
+export { type ConfigOf, ConfigError, describeConfig, loadConfig, platformSettings, setting, type Setting, type Settings } from './config/config.js';
+export { type Correlation, createLogger, currentCorrelation, type Logger, outgoingTrace, withCorrelation, withIncomingTrace } from './logging/logging.js';
+import type { ConfigOf, Settings } from './config/config.js';
+import type { Logger } from './logging/logging.js';
 
-/** One environment variable: its name, what it must be, what it means. */
-export interface Setting<T> {
-  readonly variable: string;
-  readonly schema: z.ZodType<T>;
-  readonly description: string;
-  /** Also read from the file named by `<variable>_FILE`; its value is never printed. */
-  readonly secret: boolean;
-}
-export type Settings = Readonly<Record<string, Setting<unknown>>>;
-export type ConfigOf<S extends Settings> = { readonly [K in keyof S]: S[K] extends Setting<infer T> ? T : never };
-/** Describes one variable. Values arrive as text: use `z.coerce.number()`, `z.stringbool()`, `.default(...)`, `.optional()`. */
-export declare function setting<T>(variable: string, schema: z.ZodType<T>, description: string, options?: { secret?: boolean }): Setting<T>;
-/** Reads and checks all variables at once. @throws ConfigError naming each bad variable and what was expected; never a secret's value. */
-export declare function loadConfig<S extends Settings>(settings: S, env?: NodeJS.ProcessEnv): ConfigOf<S>;
-/** One table of variables (name, default, meaning) per group, as text. */
-export declare function describeConfig(groups: Readonly<Record<string, Settings>>): string;
-export declare class ConfigError extends Error {}
-/** What every service reads: UPID_NATS_URL, UPID_NATS_NKEY_SEED(_FILE), UPID_NATS_USER, UPID_NATS_PASSWORD(_FILE), UPID_DATABASE_URL(_FILE), UPID_REDIS_URL(_FILE), UPID_LOG_LEVEL, UPID_HEALTH_PORT, … */
-export declare const platformSettings: Settings;
-
-// ================================================================ logging/
-
-export type Logger = PinoLogger;
-/** JSON lines on stdout: {level, time, service, correlation_id, batch_id, …, msg}; fields of the current correlation are added by themselves. */
-export declare function createLogger(service: string, options?: { level?: string; destination?: NodeJS.WritableStream }): Logger;
-export interface Correlation { readonly correlationId: string; readonly traceparent: string; readonly fields: Readonly<Record<string, string | number>> }
-/** Runs `fn` (and what it awaits) with these fields in every log line; starts a trace where none runs. */
-export declare function withCorrelation<T>(fields: Readonly<Record<string, string | number>>, fn: () => T): T;
-export declare function currentCorrelation(): Correlation | undefined;
-/** `traceparent` and correlation id of what runs now, for the headers of a message or an HTTP request; new ones where nothing runs. */
-export declare function outgoingTrace(): Record<string, string>;
-/** Continues the trace that arrived in headers (or starts one) around `fn`. */
-export declare function withIncomingTrace<T>(headers: (name: string) => string | undefined, fields: Readonly<Record<string, string | number>>, fn: () => T): T;
-
-// ================================================================ bus/
-
-export interface BusOptions {
-  readonly url: string | readonly string[];
-  /** The service's name: it names the connection, queue group, durable consumers and dead letters. */
-  readonly name: string;
-  readonly nkeySeed?: string;
-  readonly user?: string;
-  readonly password?: string;
-  /** Default `_INBOX_<name>`. */
-  readonly inboxPrefix?: string;
-  /** Return at once and connect in the background (the agent spools until then). Default: wait for the first connection. */
-  readonly background?: boolean;
-  readonly log?: Logger;
-}
-/** Connects, reconnecting for ever with a jittered back-off. */
-export declare function connectBus(options: BusOptions): Promise<Bus>;
-
-/** As `StreamDefinition` of contracts. */
-export interface StreamSpec {
-  readonly name: string; readonly subjects: readonly string[]; readonly maxBytes: number; readonly maxAgeMs: number; readonly discard: 'new' | 'old'; readonly duplicateWindowMs: number;
-}
-export interface PublishOptions {
-  /** The deterministic id (`Nats-Msg-Id`). */
-  readonly msgId: string;
-  readonly headers?: Readonly<Record<string, string>>;
-  /** When it was first meant to be sent; default now. */
-  readonly publishedAtMs?: number;
-  readonly timeoutMs?: number;
-}
-export interface PublishResult { readonly stream: string; readonly sequence: number; readonly duplicate: boolean }
-export interface QueryOptions { readonly timeoutMs?: number }
-
-/** One connection to the bus. Payloads are at most {@link MAX_MESSAGE_BYTES}. */
-export declare class Bus {
-  readonly name: string;
-  readonly state: 'connecting' | 'connected' | 'reconnecting' | 'closed';
-  /** Makes or updates streams; where this user may not, waits until somebody has. */
-  ensureStreams(definitions: readonly StreamSpec[]): Promise<void>;
-  /**
-   * Publishes to a stream and returns when the bus has it on disk; at most 64 in flight, further calls wait.
-   * @throws MessageTooLargeError | StreamFullError (discard new) | NoStreamError | BusUnavailableError (all may be tried again with the same id but the first)
-   */
-  publish(subject: string, payload: Uint8Array, options: PublishOptions): Promise<PublishResult>;
-  /** A plain message, kept by no stream. */
-  emit(subject: string, payload: Uint8Array | string, headers?: Readonly<Record<string, string>>): void;
-  /** Asks service `service` the question `upid.q.v1.<service>.<name>`; answers of any size. @throws UpidError as the service threw it; ServiceUnavailableError when nobody answers; code `timeout` */
-  ask<T = unknown>(service: string, name: string, request: unknown, options?: QueryOptions): Promise<T>;
-  /** Answers `upid.q.v1.<own name>.<name>` in the service's queue group. A request that does not fit the schema is answered `invalid_request`. */
-  serveQuery<S extends z.ZodType>(name: string, schema: S, handler: (request: z.output<S>) => Promise<unknown>): Promise<void>;
-  /** As ask and serveQuery, on any subject (commands into an agent's account, heartbeats). The handler also gets the subject it came on. */
-  request<T = unknown>(subject: string, request: unknown, options?: QueryOptions): Promise<T>;
-  serve<S extends z.ZodType>(subject: string, schema: S, handler: (request: z.output<S>, subject: string) => Promise<unknown>, options?: { queue?: string }): Promise<void>;
-  /** Every message of a stream's subjects to this process alone, in order, from now or from a time (WebSockets); kept by nobody. */
-  tail(options: { stream: string; subjects: readonly string[]; from?: 'new' | Date }, handler: (message: Delivery) => Promise<void> | void): Promise<{ stop(): Promise<void> }>;
-  /** Stops taking, finishes what runs, flushes, closes. */
-  drain(): Promise<void>;
-}
-export declare const MAX_MESSAGE_BYTES: number;
-export declare class MessageTooLargeError extends Error {}
-export declare class StreamFullError extends Error {}
-export declare class NoStreamError extends Error {}
-export declare class BusUnavailableError extends Error {}
-/** A UpidError of contracts with code `unavailable`: no instance of the service is there. */
-export declare class ServiceUnavailableError extends Error {}
-
-/** A message as a consumer gets it. */
-export interface Delivery {
-  readonly subject: string;
-  readonly payload: Uint8Array;
-  readonly headers: Readonly<Record<string, string>>;
-  /** `Nats-Msg-Id`; '' where the publisher gave none. */
-  readonly messageId: string;
-  readonly stream: string;
-  readonly streamSequence: number;
-  /** From the publisher's header, unix ms; null without. */
-  readonly publishedAtMs: number | null;
-  /** When the server took it, unix ms. */
-  readonly receivedAtMs: number;
-  /** 1 the first time. */
-  readonly tries: number;
-  /** The payload as JSON checked by the schema. @throws PoisonMessageError saying what is wrong (an unknown version included) */
-  json<S extends z.ZodType>(schema: S): z.output<S>;
-}
-/** In a batch: this one is not to be acknowledged but becomes a dead letter; the others go on. */
-export interface BatchDelivery extends Delivery { reject(reason: string): void }
-
-export interface ConsumerSpec {
-  readonly stream: string;
-  readonly subjects: readonly string[];
-  /** Named within the service: the durable consumer is `<service>-<durable>`. */
-  readonly durable: string;
-  /** Where a new durable starts. Default: everything that is kept. */
-  readonly startAt?: 'all' | 'new';
-}
-/**
- * Method decorator in a Nest `@Controller()`: `(message: Delivery) => Promise<void>`. Acknowledged after the promise resolves (so after your
- * commit), in order per subject, `concurrency` (16) subjects at once, heartbeats while it runs. PoisonMessageError: dead letter at once; a
- * dependency that is away: waits and tries again, uncounted; any other error: back-off, and after ten tries a dead letter.
- */
-export declare function Consume(spec: ConsumerSpec & { concurrency?: number }): MethodDecorator;
-/**
- * As {@link Consume} for `(messages: BatchDelivery[]) => Promise<void>`: up to `maxMessages` (500) or `maxBytes` (16 MiB) or what came in `maxWaitMs` (20),
- * acknowledged together after the promise resolves; `concurrency` (1) batches at once. A batch that fails is tried again in halves.
- */
-export declare function ConsumeBatch(spec: ConsumerSpec & { maxMessages?: number; maxBytes?: number; maxWaitMs?: number; concurrency?: number }): MethodDecorator;
-/** Method decorator: `(request: z.output<schema>) => Promise<answer>` answers `upid.q.v1.<service>.<name>`. Throw UpidError for what the asker may know. */
-export declare function Query(name: string, schema: z.ZodType): MethodDecorator;
-/** Method decorator: as {@link Query} on any subject: `(request: { subject: string; body: z.output<schema> }) => Promise<answer>`. */
-export declare function Serve(subject: string, schema: z.ZodType): MethodDecorator;
-
-export interface DeadLetter {
-  readonly service: string; readonly sequence: number; readonly reason: string; readonly subject: string; readonly consumer: string; readonly tries: number; readonly deadAt: Date;
-  readonly headers: Readonly<Record<string, string>>; readonly payload: Uint8Array;
-}
-/** Dead letters of a service (or of all), oldest first. */
-export declare function listDeadLetters(bus: Bus, options?: { service?: string; afterSequence?: number; limit?: number }): Promise<DeadLetter[]>;
-/** Hands a dead letter to the handler that it failed in (in the service that owns it); removed when that has succeeded. */
-export declare function replayDeadLetter(bus: Bus, service: string, sequence: number): Promise<void>;
+export * from './bus/index.js';
+import type { Bus } from './bus/index.js';
+import type { StreamDefinition } from '@upid/contracts';
 
 // ================================================================ database/
 
@@ -301,7 +152,7 @@ export interface ServiceDefinition<S extends Settings> {
   readonly migrations?: string;
   readonly timeTables?: readonly TimeTable[];
   readonly inventory?: boolean;
-  readonly streams?: readonly StreamSpec[];
+  readonly streams?: readonly StreamDefinition[];
   /** Connect to the bus in the background (the agent). */
   readonly busInBackground?: boolean;
   /** Also serve HTTP by Nest (the gateway). */

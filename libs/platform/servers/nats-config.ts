@@ -49,15 +49,17 @@ export function platformUser(options: {
 }): NatsPlatformUser {
   const { name } = options;
   const publish = [
-    '$JS.API.INFO', '$JS.API.STREAM.INFO.*', '$JS.API.STREAM.MSG.GET.DLQ', '$JS.API.STREAM.MSG.DELETE.DLQ', `upid.dlq.${name}`,
+    '$JS.API.INFO', '$JS.API.STREAM.INFO.*', '$JS.API.DIRECT.GET.DLQ', '$JS.API.STREAM.MSG.DELETE.DLQ', `upid.dlq.${name}`,
     ...(options.publishes ?? []),
     ...(options.asks ?? []).map((service) => `upid.q.v1.${service}.>`),
     // Dead letters are handed back to the service that owns them, by its own queries.
-    `upid.q.v1.*.dead-letters.replay`,
+    'upid.q.v1.*.dead-letters.replay',
   ];
   for (const each of options.consumes ?? []) {
     const [stream, durable] = each.split('/');
     if (!stream || !durable) throw new NatsConfigError(`${name} consumes ${JSON.stringify(each)}, which is not STREAM/durable`);
+    // The oldest message that waits is read for the age of the lag.
+    publish.push(`$JS.API.DIRECT.GET.${stream}`);
     if (durable === '*') publish.push(`$JS.API.CONSUMER.CREATE.${stream}.>`, `$JS.API.CONSUMER.INFO.${stream}.*`, `$JS.API.CONSUMER.DELETE.${stream}.*`, `$JS.API.CONSUMER.MSG.NEXT.${stream}.*`);
     else {
       const consumer = `${name}-${durable}`;
