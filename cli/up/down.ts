@@ -1,11 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import { jobListResponse, type JobResponse } from '@upid/contracts';
-import { CommandError, EXIT, type GatewayClient } from '../client.js';
-import { GatewayClient as Client } from '../client.js';
+import { CommandError, EXIT, GatewayClient } from '../client.js';
 import { askControl } from './control.js';
-import type { RunRecord, StateFolder } from './state.js';
-import { isAlive } from './state.js';
+import { endLeftovers, isAlive, type RunRecord, type StateFolder } from './state.js';
 
 /** Jobs that put something to sleep which still sleeps. */
 async function asleep(client: GatewayClient): Promise<JobResponse[]> {
@@ -31,7 +29,6 @@ export async function wakeSleepers(client: GatewayClient, withinMs: number): Pro
 export async function down(state: StateFolder, options: { readonly leaveAsleep: boolean }): Promise<void> {
   const run = await askControl<RunRecord>(state, { ask: 'status' });
   if (run === null) {
-    const { endLeftovers } = await import('./up.js');
     const record = await state.readRun();
     await endLeftovers(state, record);
     console.log(record ? `The supervisor of ${state.dir} was gone; what it had left was ended.` : `Nothing runs in ${state.dir}.`);
@@ -39,7 +36,7 @@ export async function down(state: StateFolder, options: { readonly leaveAsleep: 
   }
   if (!options.leaveAsleep && run.ready) {
     try {
-      const woken = await wakeSleepers(await Client.open(run.url, state.apiKeyFile), 60_000);
+      const woken = await wakeSleepers(await GatewayClient.open(run.url, state.apiKeyFile), 60_000);
       if (woken > 0) console.log(`woke ${woken} workload${woken === 1 ? '' : 's'}`);
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);

@@ -1,8 +1,8 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { createHash } from 'node:crypto';
 import { tmpdir } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ProcessStatus } from './supervisor.js';
 
 /** What a state folder was started with; kept, so that `status`, `down` and the client commands find it. */
@@ -101,4 +101,15 @@ export async function belongsTo(pid: number, dir: string): Promise<boolean> {
   const read = (file: string) => readFile(`/proc/${pid}/${file}`, 'utf8').catch(() => '');
   const [environment, commandLine] = await Promise.all([read('environ'), read('cmdline')]);
   return environment.split('\0').includes(`UPID_STATE_DIR=${dir}`) || commandLine.split('\0').some((part) => part === dir || part.startsWith(`${dir}/`));
+}
+
+/** Ends what an earlier supervisor of this folder left running when it was killed. */
+export async function endLeftovers(state: StateFolder, run: RunRecord | null): Promise<void> {
+  for (const each of run?.processes ?? []) {
+    if (each.pid === null || !(await isAlive(each.pid)) || !(await belongsTo(each.pid, state.dir))) continue;
+    process.kill(each.pid, 'SIGTERM');
+    for (let i = 0; i < 100 && (await isAlive(each.pid)); i++) await delay(100);
+    if (await isAlive(each.pid)) process.kill(each.pid, 'SIGKILL');
+  }
+  await state.forgetRun();
 }

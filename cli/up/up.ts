@@ -9,7 +9,7 @@ import { checkCluster, clusterIdFrom } from './cluster-check.js';
 import { serveControl } from './control.js';
 import { wakeSleepers } from './down.js';
 import { planHousehold, type HouseholdOptions } from './household.js';
-import { belongsTo, isAlive, type RunRecord, StateFolder } from './state.js';
+import { belongsTo, endLeftovers, isAlive, type RunRecord, StateFolder } from './state.js';
 import { Supervisor } from './supervisor.js';
 
 /** As given on the command line. */
@@ -66,17 +66,6 @@ async function clusterOf(options: UpOptions): Promise<Pick<HouseholdOptions, 'cl
   const clusterId = clusterIdSchema.safeParse(options.clusterId ?? clusterIdFrom(found.context));
   if (!clusterId.success) throw new CommandError(`--cluster-id: ${clusterId.error.issues[0]?.message}`, EXIT.usage);
   return { cluster: { kind: 'kubeconfig', file, context: found.context }, clusterId: clusterId.data, clusterName: found.context };
-}
-
-/** Ends what an earlier supervisor of this folder left running when it was killed. */
-export async function endLeftovers(state: StateFolder, run: RunRecord | null): Promise<void> {
-  for (const each of run?.processes ?? []) {
-    if (each.pid === null || !(await isAlive(each.pid)) || !(await belongsTo(each.pid, state.dir))) continue;
-    process.kill(each.pid, 'SIGTERM');
-    for (let i = 0; i < 100 && (await isAlive(each.pid)); i++) await delay(100);
-    if (await isAlive(each.pid)) process.kill(each.pid, 'SIGKILL');
-  }
-  await state.forgetRun();
 }
 
 /** Starts this command again in the background and shows its progress until it is ready. */
