@@ -1,5 +1,6 @@
 import fc from 'fast-check';
-import { effectiveContainerRequests, effectivePodRequest, noResources, type PodRequests, type Resources } from './requests.js';
+import { containerSchema } from '@upid/contracts';
+import { effectiveContainerRequests, effectivePodRequest, noResources, requestsOfPod, type PodRequests, type Resources } from './requests.js';
 
 const cpu = (cpuMillicores: number, memoryBytes = 0, gpus = 0): Resources => ({ cpuMillicores, memoryBytes, gpus });
 const container = (name: string, requests: Resources) => ({ name, requests });
@@ -38,6 +39,13 @@ describe("the scheduler's rule for a pod's request", () => {
   it('spreads evenly what is reserved for a pod whose containers request nothing', () => {
     const parts = effectiveContainerRequests(pod({ containers: [container('a', noResources), container('b', noResources)], initContainers: [init('i', cpu(100))] }));
     expect(parts.map(({ requests }) => requests.cpuMillicores)).toEqual([50, 50]);
+  });
+
+  it('reads an inventoried pod: roles in their order, what is not named is not requested', () => {
+    const of = (name: string, role: string, cpu_millicores: number | null) => containerSchema.parse({ name, role, requests: { cpu_millicores }, limits: {} });
+    const requests = requestsOfPod({ containers: [of('early', 'init', 350), of('proxy', 'sidecar', 100), of('app', 'main', 200), of('bare', 'main', null)], overhead: null });
+    expect(requests).toMatchObject({ containers: [{ name: 'app' }, { name: 'bare', requests: noResources }], initContainers: [{ name: 'early', restartable: false }, { name: 'proxy', restartable: true }], overhead: noResources });
+    expect(effectivePodRequest(requests).cpuMillicores).toBe(350);
   });
 
   it('law: the parts sum to the whole, and no container gets less than it asked for without a pod-level request', () => {

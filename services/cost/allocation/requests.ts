@@ -1,4 +1,5 @@
 /** What the scheduler reserves for a pod, told per running container. */
+import type { PodObject, ResourceAmounts } from '@upid/contracts';
 
 /** Amounts of what a node offers and a container asks for. GPUs may be fractions (MIG, time slicing). */
 export interface Resources {
@@ -29,6 +30,19 @@ export interface PodRequests {
   readonly overhead: Resources;
   /** `spec.resources.requests` of the pod as a whole, where set; it stands instead of the containers' sum for that resource. */
   readonly podLevel?: Partial<Resources>;
+}
+
+/** An inventoried pod's requests; what it does not name it does not request. */
+export function requestsOfPod({ containers, overhead }: Pick<PodObject, 'containers' | 'overhead'>): PodRequests {
+  return {
+    containers: containers.filter(({ role }) => role === 'main').map(({ name, requests }) => ({ name, requests: amounts(requests) })),
+    initContainers: containers.filter(({ role }) => role !== 'main').map(({ name, role, requests }) => ({ name, requests: amounts(requests), restartable: role === 'sidecar' })),
+    overhead: amounts(overhead),
+  };
+}
+
+function amounts(of: ResourceAmounts | null): Resources {
+  return { cpuMillicores: of?.cpu_millicores ?? 0, memoryBytes: of?.memory_bytes ?? 0, gpus: of?.gpus ?? 0 };
 }
 
 type Kind = keyof Resources;

@@ -184,10 +184,11 @@ export function aggregate(lines: readonly CostLine[], by: readonly AggregationPr
   const places = placesOf([...own, ...shared], options.idleByNode ?? false);
   const carried = new Map<CostLine, Carried>();
   for (const line of idle) {
-    const hosts = places.get(placeOf(line, options.idleByNode ?? false)) ?? [];
+    const place = placeOf(line, options.idleByNode ?? false);
+    const hosts = places.get(place) ?? [];
     if (weighted) {
       const left = shareIdleLine(line, hosts, carried);
-      if (left && passes(line)) results.add(options.splitIdle ? line.name : idleName, left);
+      if (left && passes(line)) results.add(options.splitIdle ? `${place}/${idleName}` : idleName, left);
     } else {
       const kept = isEverything(filter) || hosts.length === 0 ? line : idleOf(line, hosts, (host) => shared.has(host) || passes(host));
       results.add(options.splitIdle ? line.name : idleName, kept);

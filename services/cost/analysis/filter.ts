@@ -177,8 +177,8 @@ export function matches(filter: Filter, line: LineProperties, aliases: AliasLabe
 function compares({ op, field, key, value: written }: Comparison, line: LineProperties, aliases: AliasLabels): boolean {
   const value = written === unallocated ? '' : written;
   switch (field) {
-    case 'label': return key === '' ? comparesKeys(op, line.labels, written) : comparesText(op, line.labels?.[key] ?? '', value);
-    case 'annotation': return key === '' ? comparesKeys(op, line.annotations, written) : comparesText(op, line.annotations?.[key] ?? '', value);
+    case 'label': return key === '' ? comparesKeys(op, line.labels, value) : comparesText(op, line.labels?.[key] ?? '', value);
+    case 'annotation': return key === '' ? comparesKeys(op, line.annotations, value) : comparesText(op, line.annotations?.[key] ?? '', value);
     case 'services': return comparesList(op, line.services ?? [], value);
     case 'department': case 'environment': case 'owner': case 'product': case 'team': {
       const found = aliasValue(line, aliases[field]);

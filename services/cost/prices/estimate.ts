@@ -1,9 +1,7 @@
 /** Unit prices, and what a node would cost by its specification. */
+import type { CapacityType } from '@upid/contracts';
 import { divideHalfEven, parseDecimal, scaleDecimal, type Money } from '../allocation/money.js';
 import type { UnitRatios } from '../allocation/cells.js';
-
-/** How a node is bought. */
-export type CapacityType = 'on-demand' | 'spot' | 'reserved';
 
 /** Unit prices per hour in 1e-12 of a currency. */
 export interface UnitRates extends UnitRatios {
@@ -46,10 +44,10 @@ export interface NodeSpecification {
 }
 
 /**
- * cores x CPU + GiB x RAM + GPUs x GPU + GiB x storage, at spot rates for CPU and RAM on a spot node; rounded once, to 1e-9.
+ * cores x CPU + GiB x RAM + GPUs x GPU + GiB x storage, at spot rates for CPU and RAM on a spot node, at on-demand rates on any other; rounded once, to 1e-9.
  * Amounts are taken to 1e-6 core, a byte and 1e-6 GPU.
  */
-export function estimateNodePrice<C extends string>(spec: NodeSpecification, capacityType: CapacityType | null, { currency, rates }: CurrencyRates<C>): Money<C> {
+export function estimateNodePrice<C extends string>(spec: NodeSpecification, capacityType: CapacityType, { currency, rates }: CurrencyRates<C>): Money<C> {
   const spot = capacityType === 'spot';
   const perGib = BigInt(Math.round(spec.memoryBytes)) * (spot ? rates.spotRamGibPicosPerHour : rates.ramGibPicosPerHour)
     + BigInt(Math.round(spec.storageBytes ?? 0)) * rates.storageGibPicosPerHour;

@@ -1,28 +1,29 @@
+import { nodeObjectSchema } from '@upid/contracts';
 import fc from 'fast-check';
 import { moneyFromDecimal } from '../allocation/money.js';
 import { estimateNodePrice, referenceRates } from './estimate.js';
-import { orderSources, priceKeyOf, priceNode, type NodeFacts, type NodePrice, type PricingContext, type StandingPrice } from './node-price.js';
+import { nodeFactsOf, orderSources, priceKeyOf, priceNode, type NodeFacts, type NodePrice, type PricingContext, type StandingPrice } from './node-price.js';
 import { priceKeyId, PriceSheetError, readPriceSheet, type PriceSource } from './price-sheet.js';
 
 const gib = 2 ** 30;
 const atMs = Date.UTC(2026, 5, 1, 12);
 const m5: NodeFacts = {
-  provider: 'aws', region: 'us-east-1', instanceType: 'm5.large', capacityType: 'on-demand', operatingSystem: 'linux', architecture: 'amd64',
+  provider: 'aws', region: 'us-east-1', instanceType: 'm5.large', capacityType: 'on_demand', operatingSystem: 'linux', architecture: 'amd64',
   cpuMillicores: 2000, memoryBytes: 8 * gib, gpus: 0,
 };
 const sheet = (prices: object[], more: object = {}, name = 'test'): PriceSource =>
-  readPriceSheet({ version: 1, basis: 'list', currency: 'USD', prices: prices.map((each) => ({ provider: 'aws', region: 'us-east-1', as_of: '2026-05-01', ...each })), ...more }, name);
+  readPriceSheet({ version: 1, basis: 'price_list', currency: 'USD', prices: prices.map((each) => ({ provider: 'aws', region: 'us-east-1', as_of: '2026-05-01', ...each })), ...more }, name);
 const context = (sources: PriceSource[], more: Partial<PricingContext<'USD'>> = {}): PricingContext<'USD'> =>
   ({ currency: 'USD', atMs, sources, estimateRates: referenceRates, yesterday: null, ...more });
 const dollars = (text: string) => moneyFromDecimal(text, 'USD');
-const yesterday = (text: string): StandingPrice<'USD'> => ({ perHour: dollars(text), basis: 'list', source: 'list of yesterday', asOf: '2026-05-31' });
+const yesterday = (text: string): StandingPrice<'USD'> => ({ perHour: dollars(text), basis: 'price_list', source: 'list of yesterday', asOf: '2026-05-31' });
 
 describe('estimate', () => {
   it('is cores, GiB and GPUs at the reference rates, spot rates on spot', () => {
-    expect(estimateNodePrice(m5, 'on-demand', referenceRates)).toEqual(dollars('0.097118'));
+    expect(estimateNodePrice(m5, 'on_demand', referenceRates)).toEqual(dollars('0.097118'));
     expect(estimateNodePrice(m5, 'spot', referenceRates)).toEqual(dollars('0.020446'));
-    expect(estimateNodePrice({ ...m5, gpus: 2 }, 'on-demand', referenceRates)).toEqual(dollars('1.997118'));
-    expect(estimateNodePrice({ cpuMillicores: 0, memoryBytes: 0, gpus: 0, storageBytes: 1000 * gib }, null, referenceRates)).toEqual(dollars('0.05479452'));
+    expect(estimateNodePrice({ ...m5, gpus: 2 }, 'on_demand', referenceRates)).toEqual(dollars('1.997118'));
+    expect(estimateNodePrice({ cpuMillicores: 0, memoryBytes: 0, gpus: 0, storageBytes: 1000 * gib }, 'unknown', referenceRates)).toEqual(dollars('0.05479452'));
   });
 });
 
@@ -31,7 +32,7 @@ describe('the price of a node', () => {
 
   it('is the price of its exact key, with what it rests on, its age and its currency', () => {
     expect(priceNode(m5, context([listed]))).toEqual({
-      perHour: dollars('0.096'), basis: 'list', source: 'test', asOf: '2026-05-01', ageDays: 31, typical: false, note: null, assumed: ['licence', 'tenancy'], quarantined: [],
+      perHour: dollars('0.096'), basis: 'price_list', source: 'test', asOf: '2026-05-01', ageDays: 31, typical: false, note: null, assumed: ['licence', 'tenancy'], quarantined: [],
     });
   });
 
@@ -47,19 +48,28 @@ describe('the price of a node', () => {
   });
 
   it('an unknown fact matches nothing and is named', () => {
-    const price = priceNode({ ...m5, region: null, capacityType: null }, context([listed]));
+    const price = priceNode({ ...m5, region: null, capacityType: 'unknown' }, context([listed]));
     expect(price.note).toBe("estimated from the node's specification at on-demand rates: region, capacity type unknown");
     expect(priceKeyOf({ ...m5, architecture: '' }, 'USD')).toEqual({ missing: ['architecture'] });
   });
 
   it('does not stumble over case', () => {
-    expect(priceNode({ ...m5, provider: 'AWS', instanceType: 'M5.Large' }, context([listed]))).toMatchObject({ basis: 'list' });
+    expect(priceNode({ ...m5, provider: 'AWS', instanceType: 'M5.Large' }, context([listed]))).toMatchObject({ basis: 'price_list' });
   });
 
   it('a Linux node is never priced as Windows, whose machine carries its licence', () => {
     const both = sheet([{ instance_types: { 'm5.large': '0.096' } }, { operating_system: 'windows', licence: 'included', instance_types: { 'm5.large': '0.188' } }]);
     expect(priceNode(m5, context([both]))).toMatchObject({ perHour: dollars('0.096') });
     expect(priceNode({ ...m5, operatingSystem: 'windows' }, context([both]))).toMatchObject({ perHour: dollars('0.188') });
+  });
+
+  it('takes the facts of an inventoried node, and none while its size is unknown', () => {
+    const node = (capacity: object) => nodeObjectSchema.parse({
+      kind: 'Node', uid: '6f5c2c1e-6a4e-4c56-9b5c-0a8f2d0c4a11', name: 'n1', provider_id: null, provider: 'aws', instance_type: 'm5.large', region: 'us-east-1', zone: null, capacity_type: 'on_demand',
+      operating_system: 'linux', architecture: 'amd64', pool: null, capacity, allocatable: {}, ready: true, created_at: '2026-01-01T00:00:00.000Z',
+    });
+    expect(nodeFactsOf(node({ cpu_millicores: 2000, memory_bytes: 8 * gib }))).toEqual(m5);
+    expect(nodeFactsOf(node({ cpu_millicores: 2000 }))).toBeNull();
   });
 
   it('law: the same key is the same price, whatever else the nodes differ in', () => {
@@ -70,18 +80,18 @@ describe('the price of a node', () => {
 
   it('asks bill, list and sheet in that order, and the shipped copy last', () => {
     const named = (name: string, basis: PriceSource['basis'], bundled = false): PriceSource => ({ ...listed, name, basis, bundled });
-    const order = orderSources([named('shipped', 'list', true), named('mine', 'sheet'), named('live', 'list'), named('invoice', 'bill')]);
+    const order = orderSources([named('shipped', 'price_list', true), named('mine', 'price_sheet'), named('live', 'price_list'), named('invoice', 'bill')]);
     expect(order.map(({ name }) => name)).toEqual(['invoice', 'live', 'mine', 'shipped']);
   });
 
   it("takes a sheet's unit prices where it has no entry", () => {
-    const own = sheet([], { basis: 'sheet', rates: { cpu_core_hour: 0.02, ram_gib_hour: '0.003' } }, 'our racks');
-    expect(priceNode(m5, context([own]))).toMatchObject({ perHour: dollars('0.064'), basis: 'sheet', note: 'from the unit prices of our racks' });
+    const own = sheet([], { basis: 'price_sheet', rates: { cpu_core_hour: 0.02, ram_gib_hour: '0.003' } }, 'our racks');
+    expect(priceNode(m5, context([own]))).toMatchObject({ perHour: dollars('0.064'), basis: 'price_sheet', note: 'from the unit prices of our racks' });
   });
 
   it('is unknown, not zero, where there is no price and nothing to estimate with', () => {
     expect(priceNode(m5, { ...context([listed]), currency: 'EUR' })).toEqual({
-      perHour: null, note: 'no price in EUR for aws|us-east-1|m5.large|on-demand|linux|none|shared|amd64, and no unit prices in EUR to estimate with',
+      perHour: null, note: 'no price in EUR for aws|us-east-1|m5.large|on_demand|linux|none|shared|amd64, and no unit prices in EUR to estimate with',
       quarantined: [expect.objectContaining({ reason: 'other_currency', comparedWith: null })],
     });
   });
@@ -111,7 +121,7 @@ describe('quarantine', () => {
   it('a spot node at on-demand size of price is shown, not used', () => {
     const spot = { ...m5, capacityType: 'spot' as const };
     expect(priceNode(spot, context([sheet([{ capacity_type: 'spot', instance_types: { 'm5.large': '0.096' } }])]))).toMatchObject({ basis: 'estimate', quarantined: [{ reason: 'far_from_estimate' }] });
-    expect(priceNode(spot, context([sheet([{ capacity_type: 'spot', typical: true, instance_types: { 'm5.large': '0.038' } }])]))).toMatchObject({ basis: 'list', typical: true });
+    expect(priceNode(spot, context([sheet([{ capacity_type: 'spot', typical: true, instance_types: { 'm5.large': '0.038' } }])]))).toMatchObject({ basis: 'price_list', typical: true });
   });
 
   it('a price in won is never taken for dollars nor held against them', () => {
@@ -129,7 +139,7 @@ describe('quarantine', () => {
   it('what a person has confirmed is believed', () => {
     const nano = { ...m5, instanceType: 't3.nano', memoryBytes: gib / 2 };
     const of = (confirmed: boolean) => priceNode(nano, context([sheet([{ confirmed, instance_types: { 't3.nano': '0.0052' } }])]));
-    expect([of(false), of(true)]).toMatchObject([{ basis: 'estimate' }, { basis: 'list', perHour: dollars('0.0052') }]);
+    expect([of(false), of(true)]).toMatchObject([{ basis: 'estimate' }, { basis: 'price_list', perHour: dollars('0.0052') }]);
   });
 
   it("unit prices are held against yesterday's too", () => {
@@ -142,7 +152,7 @@ describe('quarantine', () => {
       const text = `${today / 1_000_000_000n}.${(today % 1_000_000_000n).toString().padStart(9, '0')}`;
       const price = priceNode(m5, {
         ...context([sheet([{ currency: 'EUR', instance_types: { 'm5.large': text } }])]), currency: 'EUR',
-        yesterday: { perHour: { currency: 'EUR', nanos: before }, basis: 'list', source: 'yesterday', asOf: null },
+        yesterday: { perHour: { currency: 'EUR', nanos: before }, basis: 'price_list', source: 'yesterday', asOf: null },
       });
       const near = today <= 3n * before && before <= 3n * today;
       expect(price.perHour?.nanos).toBe(near ? today : before);
@@ -165,7 +175,7 @@ describe('price sheets', () => {
 
   it('writes a key with every part of it', () => {
     const found = priceKeyOf(m5, 'USD');
-    expect('key' in found && priceKeyId(found.key)).toBe('aws|us-east-1|m5.large|on-demand|linux|none|shared|amd64|usd');
+    expect('key' in found && priceKeyId(found.key)).toBe('aws|us-east-1|m5.large|on_demand|linux|none|shared|amd64|usd');
   });
 
   it("reads OpenCost's price file", () => {
@@ -173,7 +183,7 @@ describe('price sheets', () => {
       provider: 'custom', description: 'Default prices', CPU: '0.031611', spotCPU: '0.006655', RAM: '0.004237', spotRAM: '0.000892', GPU: '0.95', storage: '0.00005479452',
       zoneNetworkEgress: '0.01', spotLabel: 'lifecycle', spotLabelValue: 'Ec2Spot',
     }, 'default.json');
-    expect(file).toMatchObject({ basis: 'sheet', unitRates: referenceRates, spotLabel: { name: 'lifecycle', value: 'Ec2Spot' } });
+    expect(file).toMatchObject({ basis: 'price_sheet', unitRates: referenceRates, spotLabel: { name: 'lifecycle', value: 'Ec2Spot' } });
     expect(readPriceSheet({ CPU: '1', RAM: '2', currencyCode: 'EUR' }, 'eu.json')).toMatchObject({
       spotLabel: null, unitRates: { currency: 'EUR', rates: { spotCpuCorePicosPerHour: 10n ** 12n, gpuPicosPerHour: 0n } },
     });

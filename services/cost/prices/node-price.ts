@@ -1,20 +1,31 @@
 /** What a node costs an hour, what that figure rests on, and which figures were not believed. */
+import type { CapacityType, NodeObject } from '@upid/contracts';
 import { compareMoney, type Money } from '../allocation/money.js';
-import { estimateNodePrice, type CapacityType, type CurrencyRates, type NodeSpecification } from './estimate.js';
+import { estimateNodePrice, type CurrencyRates, type NodeSpecification } from './estimate.js';
 import { machineId, type PriceBasis, type PriceEntry, type PriceKey, type PriceSource } from './price-sheet.js';
 
-/** A node as the inventory knows it; null where it does not. */
+/** A node as the inventory knows it; null, '' or `unknown` where it does not. */
 export interface NodeFacts extends NodeSpecification {
   readonly provider: string | null;
   readonly region: string | null;
   readonly instanceType: string | null;
-  readonly capacityType: CapacityType | null;
+  readonly capacityType: CapacityType;
   readonly operatingSystem: string | null;
   readonly architecture: string | null;
   /** Null: none on Linux, the one in the machine's price on Windows. */
   readonly licence?: string | null;
   /** Null: shared. */
   readonly tenancy?: string | null;
+}
+
+/** The facts of an inventoried node; null while its CPU or memory capacity is unknown, since then nothing can be allocated either. */
+export function nodeFactsOf(node: NodeObject): NodeFacts | null {
+  const { cpu_millicores: cpuMillicores, memory_bytes: memoryBytes, gpus } = node.capacity;
+  if (!cpuMillicores || !memoryBytes) return null;
+  return {
+    provider: node.provider, region: node.region, instanceType: node.instance_type, capacityType: node.capacity_type,
+    operatingSystem: node.operating_system, architecture: node.architecture, cpuMillicores, memoryBytes, gpus: gpus ?? 0,
+  };
 }
 
 /** A price that stood before: yesterday's, for the same key. */
@@ -80,7 +91,7 @@ export const believableFactor = 3n;
  * last, since a dated copy must not hide what the user has written. The estimate comes after them all.
  */
 export function orderSources(sources: readonly PriceSource[]): PriceSource[] {
-  const rank = ({ basis, bundled }: PriceSource): number => (bundled ? 3 : { bill: 0, list: 1, sheet: 2 }[basis]);
+  const rank = ({ basis, bundled }: PriceSource): number => (bundled ? 3 : { bill: 0, price_list: 1, price_sheet: 2 }[basis]);
   return sources.map((source, index) => ({ source, index })).sort((a, b) => rank(a.source) - rank(b.source) || a.index - b.index).map(({ source }) => source);
 }
 
@@ -88,8 +99,8 @@ export function orderSources(sources: readonly PriceSource[]): PriceSource[] {
 export function priceKeyOf(node: NodeFacts, currency: string): { key: PriceKey; assumed: string[] } | { missing: string[] } {
   const { provider, region, instanceType, capacityType, operatingSystem, architecture } = node;
   const missing = Object.entries({ provider, region, instanceType, capacityType, operatingSystem, architecture })
-    .filter(([, value]) => value === null || value === '').map(([name]) => words[name as keyof typeof words]);
-  if (!provider || !region || !instanceType || !capacityType || !operatingSystem || !architecture) return { missing };
+    .filter(([, value]) => !value || value === 'unknown').map(([name]) => words[name as keyof typeof words]);
+  if (missing.length > 0 || !provider || !region || !instanceType || capacityType === 'unknown' || !operatingSystem || !architecture) return { missing };
   const assumed = [node.licence == null ? 'licence' : '', node.tenancy == null ? 'tenancy' : ''].filter((each) => each !== '');
   const licence = node.licence ?? (operatingSystem.toLowerCase() === 'windows' ? 'included' : 'none');
   return { key: { provider, region, instanceType, capacityType, operatingSystem, architecture, licence, tenancy: node.tenancy ?? 'shared', currency }, assumed };
@@ -141,7 +152,7 @@ export function priceNode<C extends string>(node: NodeFacts, context: PricingCon
   if (!estimated) return { perHour: null, quarantined, note: `${reason}, and no unit prices in ${currency} to estimate with` };
   return {
     perHour: estimated, basis: 'estimate', source: "the node's specification", asOf: null, ageDays: null, typical: false, assumed: [], quarantined,
-    note: `estimated from the node's specification${node.capacityType === null ? ' at on-demand rates' : ''}: ${reason}`,
+    note: `estimated from the node's specification${node.capacityType === 'unknown' ? ' at on-demand rates' : ''}: ${reason}`,
   };
 }
 

@@ -1,7 +1,8 @@
 /** Price sheets: ours and OpenCost's, from parsed YAML or JSON to prices by key. */
+import type { CapacityType, priceSourceSchema } from '@upid/contracts';
 import { z } from 'zod';
 import { moneyFromDecimal, type Money } from '../allocation/money.js';
-import { picosFromDecimal, referenceRates, type CapacityType, type CurrencyRates } from './estimate.js';
+import { picosFromDecimal, referenceRates, type CurrencyRates } from './estimate.js';
 
 /** Everything that decides a machine's price. Two nodes of one key cost the same; nodes of different keys are never confused. */
 export interface PriceKey {
@@ -9,7 +10,7 @@ export interface PriceKey {
   readonly provider: string;
   readonly region: string;
   readonly instanceType: string;
-  readonly capacityType: CapacityType;
+  readonly capacityType: Exclude<CapacityType, 'unknown'>;
   /** linux, windows. */
   readonly operatingSystem: string;
   /** Of the operating system or software that the provider bills with the machine: none, included, rhel, suse. */
@@ -37,7 +38,7 @@ function machineParts(key: Omit<PriceKey, 'currency'>): string[] {
 }
 
 /** What a figure rests on: the bill, the provider's price list, the user's sheet, the node's specification. */
-export type PriceBasis = 'bill' | 'list' | 'sheet' | 'estimate';
+export type PriceBasis = z.infer<typeof priceSourceSchema>;
 
 /** One price of a source. */
 export interface PriceEntry {
@@ -91,7 +92,7 @@ const ratesSchema = z.strictObject({
 const pricesSchema = z.strictObject({
   provider: word,
   region: word,
-  capacity_type: z.enum(['on-demand', 'spot', 'reserved']).default('on-demand'),
+  capacity_type: z.preprocess((word) => (typeof word === 'string' ? word.toLowerCase().replace('-', '_') : word), z.enum(['on_demand', 'spot', 'reserved'])).default('on_demand'),
   operating_system: word.default('linux'),
   licence: word.default('none'),
   tenancy: word.default('shared'),
@@ -109,7 +110,7 @@ const pricesSchema = z.strictObject({
 export const priceSheetSchema = z.strictObject({
   version: z.literal(1),
   name: word.optional(),
-  basis: z.enum(['list', 'sheet']).default('sheet'),
+  basis: z.enum(['price_list', 'price_sheet']).default('price_sheet'),
   currency,
   rates: ratesSchema.optional(),
   prices: z.array(pricesSchema).default([]),
@@ -174,7 +175,7 @@ function readOpenCostFile(document: object, name: string): PriceSource {
   if (!parsed.success) throw new PriceSheetError(name, faultsOf(parsed.error), { cause: parsed.error });
   const file = parsed.data;
   return {
-    name, basis: 'sheet', bundled: false, entries: new Map(),
+    name, basis: 'price_sheet', bundled: false, entries: new Map(),
     spotLabel: file.spotLabel ? { name: file.spotLabel, value: file.spotLabelValue ?? '' } : null,
     unitRates: unitRates(file.currencyCode ?? 'USD', {
       cpu: file.CPU, ram: file.RAM, gpu: file.GPU, storage: file.storage, spotCpu: file.spotCPU, spotRam: file.spotRAM,
