@@ -1,4 +1,4 @@
-import { CELL_WIDTH, logGrid, merged, quantile, scaled, type Buckets } from './distribution.js';
+import { CELL_WIDTH, logGrid, merged, quantile, quantiles, scaled, type Buckets, type Distribution } from './distribution.js';
 import { expectedRise, risesOf, upperQuartileOf } from './growth.js';
 import type { Block } from './history.js';
 
@@ -49,25 +49,41 @@ export interface CpuNeed {
   readonly largestMillicores: number;
 }
 
-/** The minutes of the blocks by bucket, weights halving every `halfLifeDays` before the newest block's end. */
-export function weightedMinutes(blocks: readonly Block[], halfLifeDays: number): ReturnType<typeof merged> {
-  const newest = Math.max(...blocks.map((block) => block.endMs));
-  return merged(...blocks.map((block) => scaled(block.cpu, 2 ** ((block.endMs - newest) / (halfLifeDays * DAY_MS)))));
+/** What {@link cpuNeed} has to know of some blocks; a later block adds to it in O(buckets). */
+export interface CpuPast {
+  /** Minutes by bucket, weights halving every `halfLifeDays` before `endMs`. */
+  readonly minutes: Distribution;
+  readonly endMs: number;
+  /** Each block's percentile that the request must cover, oldest first. Millicores, 1 at least. */
+  readonly levels: readonly number[];
+  readonly largestMillicores: number;
 }
 
-/** What the CPU request should cover; null without CPU samples. `days`: length of the history. */
-export function cpuNeed(blocks: readonly Block[], days: number, policy: CpuPolicy = CPU_POLICY): CpuNeed | null {
-  const known = blocks.filter((block) => block.cpu.size > 0);
-  if (known.length === 0) return null;
-  const minutes = weightedMinutes(known, policy.halfLifeDays);
-  const largest = Math.max(...known.map((block) => block.cpuMaxMillicores ?? 0));
-  const levels = known.map((block) => Math.max(1, quantile(block.cpu, policy.leastPercentile) ?? 0));
-  const rise = Math.min(policy.largestRise, levels.length < 3 ? 0 : expectedRise(risesOf(levels, upperQuartileOf)));
-  const base = Math.max(quantile(minutes, policy.leastPercentile) ?? 0, leastCost(minutes, policy));
+/** The past with one more block, which must be the newest; null stands for no past. Blocks without CPU change nothing. */
+export function withBlock(past: CpuPast | null, block: Block, policy: CpuPolicy = CPU_POLICY): CpuPast | null {
+  if (block.cpu.size === 0) return past;
+  const level = Math.max(1, quantile(block.cpu, policy.leastPercentile) ?? 0);
+  const largest = block.cpuMaxMillicores ?? 0;
+  if (past === null) return { minutes: block.cpu, endMs: block.endMs, levels: [level], largestMillicores: largest };
+  const fade = 2 ** ((past.endMs - block.endMs) / (policy.halfLifeDays * DAY_MS));
   return {
-    millicores: base * Math.exp(rise + policy.shortHistory / (1 + days)), rise, largestMillicores: largest,
-    p50: quantile(minutes, 0.5) ?? 0, p95: quantile(minutes, 0.95) ?? 0, p99: quantile(minutes, 0.99) ?? 0,
+    minutes: merged(scaled(past.minutes, fade), block.cpu), endMs: block.endMs, levels: [...past.levels, level],
+    largestMillicores: Math.max(past.largestMillicores, largest),
   };
+}
+
+/** What the CPU request should cover; null without CPU samples. `blocks` oldest first; `days`: length of the history. */
+export function cpuNeed(blocks: readonly Block[], days: number, policy: CpuPolicy = CPU_POLICY): CpuNeed | null {
+  const past = blocks.reduce<CpuPast | null>((sum, block) => withBlock(sum, block, policy), null);
+  return past === null ? null : cpuNeedAfter(past, days, policy);
+}
+
+/** As {@link cpuNeed}, of a past that is already added up. O(buckets + blocks²). */
+export function cpuNeedAfter({ minutes, levels, largestMillicores }: CpuPast, days: number, policy: CpuPolicy = CPU_POLICY): CpuNeed {
+  const rise = Math.min(policy.largestRise, levels.length < 3 ? 0 : expectedRise(risesOf(levels, upperQuartileOf)));
+  const [least = 0, p50 = 0, p95 = 0, p99 = 0] = quantiles(minutes, [policy.leastPercentile, 0.5, 0.95, 0.99]);
+  const base = Math.max(least, leastCost(minutes, policy));
+  return { millicores: base * Math.exp(rise + policy.shortHistory / (1 + days)), rise, largestMillicores, p50, p95, p99 };
 }
 
 /** The request of least cost in the sense above; 0 where nothing was used. */

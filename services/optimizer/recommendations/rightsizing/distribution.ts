@@ -53,6 +53,18 @@ export function fromBucketCounts(counts: Iterable<BucketCount>): Distribution {
   return distribution;
 }
 
+/** Several quantiles at once (nearest rank, as contracts' `quantile`); empty where nothing was put in. O(buckets · log). */
+export function quantiles(buckets: Buckets, at: readonly number[]): number[] {
+  const sorted = [...buckets].sort((a, b) => a[0] - b[0]);
+  const total = totalOf(sorted);
+  if (total <= 0) return [];
+  return at.map((q) => {
+    let seen = 0;
+    const found = sorted.find(([, count]) => (seen += count) >= Math.max(1e-12, q) * total * (1 - 1e-12)) ?? sorted[sorted.length - 1];
+    return bucketValue(found?.[0] ?? ZERO_BUCKET);
+  });
+}
+
 /** What a request leaves uncovered of a distribution of usage. */
 export interface Uncovered {
   /** Share of the time (of the counts) with usage above the request. */
@@ -117,16 +129,26 @@ export function logGrid(buckets: Buckets, spread: number): LogGrid {
   const lowest = Math.min(...pairs.map(([index]) => index));
   const highest = Math.max(...pairs.map(([index]) => index));
   const reach = Math.ceil((3 * spread) / CELL_WIDTH);
-  const kernel = Array.from({ length: 2 * reach + 1 }, (_, i) => (spread > 0 ? Math.exp(-0.5 * (((i - reach) * CELL_WIDTH) / spread) ** 2) : 1));
-  const mass = kernel.reduce((sum, weight) => sum + weight, 0);
-  const cells = new Float64Array((highest - lowest + 1) * CELLS + 2 * reach);
+  const shape = blurredBucket(spread, reach);
+  const cells = new Float64Array((highest - lowest) * CELLS + shape.length);
   for (const [index, count] of pairs) {
     const first = (index - lowest) * CELLS;
-    for (let cell = first; cell < first + CELLS; cell++) {
-      for (let k = 0; k < kernel.length; k++) cells[cell + k] = (cells[cell + k] ?? 0) + ((count / CELLS) * (kernel[k] ?? 0)) / mass;
-    }
+    for (let cell = 0; cell < shape.length; cell++) cells[first + cell] = (cells[first + cell] ?? 0) + count * (shape[cell] ?? 0);
   }
   return { start: (lowest - 1) * Math.log(GAMMA) - reach * CELL_WIDTH, cells, zeros };
+}
+
+/** One bucket's weight of 1, even over its cells, blurred. */
+function blurredBucket(spread: number, reach: number): Float64Array {
+  const kernel = Array.from({ length: 2 * reach + 1 }, (_, i) => (spread > 0 ? Math.exp(-0.5 * (((i - reach) * CELL_WIDTH) / spread) ** 2) : 1));
+  const mass = kernel.reduce((sum, weight) => sum + weight, 0);
+  const shape = new Float64Array(CELLS + 2 * reach);
+  for (let cell = 0; cell < CELLS; cell++) {
+    kernel.forEach((weight, k) => {
+      shape[cell + k] = (shape[cell + k] ?? 0) + weight / mass / CELLS;
+    });
+  }
+  return shape;
 }
 
 export { quantile, type Distribution };

@@ -1,6 +1,6 @@
 import type { WorkloadKind } from '@upid/contracts';
 import { addTo, type Distribution } from '@upid/contracts';
-import { scaled, totalOf, type Buckets } from './distribution.js';
+import { totalOf, type Buckets } from './distribution.js';
 
 /**
  * What is known of one container of one workload, in hours (or, for jobs, in runs) that are pooled over its replicas.
@@ -95,22 +95,23 @@ export function coveredPeriods(periods: readonly UsagePeriod[]): UsagePeriod[] {
 }
 
 /**
- * The period's CPU as a distribution of minutes. Where only mean and maximum are known: one minute at the maximum and the
- * rest at what leaves the mean as it is.
+ * Adds the period's CPU to a distribution of minutes. Where only mean and maximum are known: one minute at the maximum and
+ * the rest at what leaves the mean as it is.
  */
-export function cpuMinutes(period: UsagePeriod): Distribution {
+function addMinutes(into: Distribution, period: UsagePeriod): void {
   if (period.cpuDistribution) {
     const total = totalOf(period.cpuDistribution);
-    return total > 0 ? scaled(period.cpuDistribution, period.coveredMinutes / total) : new Map();
+    if (total <= 0) return;
+    const minutesPerCount = period.coveredMinutes / total;
+    for (const [bucket, count] of period.cpuDistribution) into.set(bucket, (into.get(bucket) ?? 0) + count * minutesPerCount);
+    return;
   }
-  const distribution: Distribution = new Map();
-  if (period.cpuMeanMillicores === null) return distribution;
+  if (period.cpuMeanMillicores === null) return;
   const max = Math.max(period.cpuMaxMillicores ?? 0, period.cpuMeanMillicores);
   const atMax = Math.min(1, period.coveredMinutes);
   const rest = period.coveredMinutes - atMax;
-  addTo(distribution, max, atMax);
-  if (rest > 0) addTo(distribution, Math.max(0, (period.cpuMeanMillicores * period.coveredMinutes - max * atMax) / rest), rest);
-  return distribution;
+  addTo(into, max, atMax);
+  if (rest > 0) addTo(into, Math.max(0, (period.cpuMeanMillicores * period.coveredMinutes - max * atMax) / rest), rest);
 }
 
 /**
@@ -142,7 +143,7 @@ export function blockOf(periods: readonly UsagePeriod[]): Block {
   let cpuMax: number | null = null;
   let memoryMax: number | null = null;
   for (const period of periods) {
-    for (const [bucket, minutes] of cpuMinutes(period)) cpu.set(bucket, (cpu.get(bucket) ?? 0) + minutes);
+    addMinutes(cpu, period);
     coveredMinutes += period.coveredMinutes;
     cpuMax = larger(cpuMax, period.cpuMaxMillicores ?? period.cpuMeanMillicores);
     memoryMax = larger(memoryMax, period.memoryMaxBytes);

@@ -1,5 +1,5 @@
 import { autoscaledRequest } from './autoscaler.js';
-import { CPU_POLICY, cpuNeed, type CpuNeed, type CpuPolicy } from './cpu.js';
+import { CPU_POLICY, cpuNeed, cpuNeedAfter, withBlock, type CpuNeed, type CpuPast, type CpuPolicy } from './cpu.js';
 import { merged, uncoveredBy, type Uncovered } from './distribution.js';
 import { blocksOf, coveredPeriods, daysOf, type Block, type ContainerHistory, type UsagePeriod } from './history.js';
 import { jvmNeed, MEMORY_POLICY, memoryNeed, oomFloor, type MemoryNeed, type MemoryPolicy } from './memory.js';
@@ -248,12 +248,16 @@ function walkForward(blocks: readonly Block[], eachRun: boolean, policy: Rightsi
   let memoryOverruns = 0;
   let unserved = 0;
   let over = 0;
-  for (let next = 2; next < blocks.length; next++) {
-    const before = blocks.slice(0, next);
+  let past: CpuPast | null = null;
+  for (let next = 0; next < blocks.length; next++) {
     const block = blocks[next];
     if (!block) continue;
+    const known = past;
+    past = withBlock(past, block, policy.cpu);
+    if (next < 2) continue;
+    const before = blocks.slice(0, next);
     const days = eachRun ? before.length : before.reduce((sum, { startMs, endMs }) => sum + (endMs - startMs), 0) / 86_400_000;
-    const cpu = cpuNeed(before, days, policy.cpu);
+    const cpu = known && cpuNeedAfter(known, days, policy.cpu);
     const memory = memoryNeed(before, days, [], policy.memory);
     points++;
     if (cpu && block.cpu.size > 0) {
