@@ -50,6 +50,8 @@ export interface ConsumerCounters { handled: number; failed: number; dead: numbe
 const HEARTBEAT_MS = CONSUMER_DEFAULTS.ackWaitMs / 3;
 /** A pull waits this long at the server; a stopping consumer waits it out, so that nothing is sent to one that has left. */
 const PULL_MS = 2_000;
+/** Bytes that a consumer of single messages holds; a batch's bound is its spec's. Either may be doubled by what is under way. */
+const HELD_BYTES = 16 * 1024 * 1024;
 const LONGEST_BACKOFF_MS = 60_000;
 /** A message that this many deliveries did not end (its handler takes the process down) is not handed out again. */
 const CRASH_TRIES = 2 * CONSUMER_DEFAULTS.maxDeliver;
@@ -83,6 +85,8 @@ export class StreamConsumer {
   private readonly queue: Held[] = [];
   private readonly busySubjects = new Set<string>();
   private queuedBytes = 0;
+  private heldBytes = 0;
+  private meanBytes = 64 * 1024;
   private running = 0;
   private stopping = false;
   private pulling: Promise<void> = Promise.resolve();
@@ -144,16 +148,16 @@ export class StreamConsumer {
   private async pull(): Promise<void> {
     const client = await this.bus.jetstream();
     while (!this.stopping) {
-      const room = this.capacity - this.held.size;
-      if (room < Math.max(1, this.capacity / 4)) {
+      const room = this.room();
+      if (room < 1) {
         await new Promise<void>((resolve) => { this.idle.push(resolve); });
         continue;
       }
       try {
         const consumer = await client.consumers.get(this.spec.stream, this.name);
         // One description of the consumer serves many pulls; an error has it looked up again.
-        for (let next = room; !this.stopping && next > 0; next = this.capacity - this.held.size) {
-          const messages = await consumer.fetch({ max_messages: this.batch ? Math.min(next, this.batch.maxMessages) : next, max_bytes: this.batch?.maxBytes ?? 16 * 1024 * 1024, expires: PULL_MS });
+        for (let next = room; !this.stopping && next > 0; next = this.room()) {
+          const messages = await consumer.fetch({ max_messages: next, expires: PULL_MS });
           for await (const message of messages) this.take(message);
         }
       } catch (error) {
@@ -164,14 +168,27 @@ export class StreamConsumer {
     }
   }
 
+  /**
+   * How many messages to ask for now: as many as there is room for, in number and, by the mean size of late, in bytes. A pull of a few
+   * messages is not worth its way: then 0, until more have been settled.
+   */
+  private room(): number {
+    const free = this.capacity - this.held.size;
+    if (free < this.capacity / 4) return 0;
+    const bytes = 2 * (this.batch?.maxBytes ?? HELD_BYTES) - this.heldBytes;
+    return Math.min(free, this.batch?.maxMessages ?? free, Math.max(this.held.size === 0 ? 1 : 0, Math.floor(bytes / this.meanBytes)));
+  }
+
   private take(message: JsMsg): void {
     const delivery = deliveryOf(message);
+    this.meanBytes += (Math.max(256, delivery.payload.length) - this.meanBytes) / 32;
     if (this.stopping) {
       message.nak();
       return;
     }
     const held = { message, delivery, since: Date.now() };
     this.held.set(message, held);
+    this.heldBytes += delivery.payload.length;
     if (delivery.tries > CRASH_TRIES) {
       void this.bury(held, `It was delivered ${delivery.tries} times and never came to an end: its handler ends the process or outlasts every deadline`);
       return;
@@ -293,15 +310,19 @@ export class StreamConsumer {
     });
   }
 
+  private letGo(held: Held): void {
+    if (this.held.delete(held.message)) this.heldBytes -= held.delivery.payload.length;
+  }
+
   private acknowledge(held: Held): void {
     held.message.ack();
-    this.held.delete(held.message);
+    this.letGo(held);
     this.counters.handled++;
   }
 
   private putOff(held: Held, waitMs: number): void {
     held.message.nak(waitMs);
-    this.held.delete(held.message);
+    this.letGo(held);
   }
 
   private async failed(held: Held, error: unknown): Promise<void> {
@@ -336,7 +357,7 @@ export class StreamConsumer {
     }
     this.log.error({ subject: held.delivery.subject, message_id: held.delivery.messageId, stream_sequence: held.delivery.streamSequence, reason }, 'dead letter');
     held.message.term('dead letter');
-    this.held.delete(held.message);
+    this.letGo(held);
     this.counters.dead++;
     this.wake();
   }
