@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import {
   aggregate, groupName, inNamespaces, noCosts, parseAggregation, totalOf, UnknownPropertyError, type AggregatedLine, type AggregationOptions, type CostLine, type IdleSharing, type LineCosts,
 } from './aggregate.js';
-import { parseFilter, type Filter } from './filter.js';
+import { parseFilter, type Filter, type LineProperties } from './filter.js';
 
 interface GoldenLine extends Record<Exclude<keyof LineCosts, never> | 'total', number> {
   readonly name: string;
@@ -42,6 +42,33 @@ describe("OpenCost's answers", () => {
       expect(Math.abs(dollars(found.totalNanos) - expected.total)).toBeLessThanOrEqual(1e-6);
     }
     expect(sumOf(results)).toBe(sumOf(lines));
+  });
+});
+
+interface Answers {
+  readonly inputs: Record<string, (Partial<LineCostsInDollars> & { readonly name: string; readonly properties: LineProperties })[]>;
+  readonly cases: {
+    readonly input: string; readonly by: string[]; readonly idle: IdleSharing; readonly by_node: boolean; readonly split_idle: boolean; readonly share_split: 'even' | 'weighted'; readonly share: string; readonly filter: string;
+    readonly result: (Partial<LineCostsInDollars> & { readonly name: string })[];
+  }[];
+}
+type LineCostsInDollars = Record<(typeof kinds)[number], number>;
+
+describe("OpenCost's answers to random questions, with filters", () => {
+  const answers = JSON.parse(readFileSync(join(process.cwd(), 'services/cost/analysis/fixtures/opencost-answers.json'), 'utf8')) as Answers;
+  it.each(answers.cases.map((each, i) => [i, `${each.by.join(',')} ${each.filter}`, each] as const))('%i: %s', (_, __, each) => {
+    const lines = (answers.inputs[each.input] ?? []).map(({ name, properties, ...raw }): CostLine => ({
+      name, kind: name.includes('__idle__') ? 'idle' : 'container', properties, startMs: 0, endMs: day,
+      costs: Object.fromEntries(kinds.map((kind) => [kind, BigInt(Math.round((raw[kind] ?? 0) * 1e9))])) as unknown as LineCosts,
+    }));
+    const results = aggregate(lines, parseAggregation(each.by.join(',')), {
+      shareIdle: each.idle, idleByNode: each.by_node, splitIdle: each.split_idle, shareSplit: each.share_split, filter: parseFilter(each.filter), ...(each.share !== '' && { share: inNamespaces([each.share]) }),
+    });
+    expect(results.map(({ name }) => name)).toEqual(each.result.map(({ name }) => name).sort());
+    for (const expected of each.result) {
+      const found = results.find(({ name }) => name === expected.name) as AggregatedLine;
+      for (const kind of kinds) expect(Math.abs(dollars(found.costs[kind]) - (expected[kind] ?? 0))).toBeLessThanOrEqual(1e-6);
+    }
   });
 });
 
