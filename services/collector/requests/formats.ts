@@ -1,8 +1,14 @@
 import type { AccessLogEntry, LogFormat } from './entry.js';
+import { albFormat, elbFormat } from './formats/aws.js';
 import { combinedFormat, ingressNginxFormat, kongFormat, traefikFormat } from './formats/clf.js';
+import { envoyFormat, istioFormat, oldIstioFormat } from './formats/envoy.js';
+import { haproxyFormat } from './formats/haproxy.js';
+import { caddyFormat, istioJsonFormat, kongJsonFormat, nginxJsonFormat, traefikJsonFormat } from './formats/json.js';
 
 /** Every format known by itself, the most telling first: a line of a longer format is also one of the shorter. */
-export const LOG_FORMATS: readonly LogFormat[] = [ingressNginxFormat, traefikFormat, kongFormat, combinedFormat];
+export const LOG_FORMATS: readonly LogFormat[] = [
+  ingressNginxFormat, traefikFormat, kongFormat, istioFormat, oldIstioFormat, envoyFormat, haproxyFormat, albFormat, elbFormat, traefikJsonFormat, istioJsonFormat, kongJsonFormat, caddyFormat, nginxJsonFormat, combinedFormat,
+];
 
 /** A format by name, or undefined. */
 export function formatNamed(name: string): LogFormat | undefined {
