@@ -1,11 +1,12 @@
 import { jetstream, jetstreamManager, JetStreamApiError, type JetStreamClient, type JetStreamManager, RetentionPolicy, DiscardPolicy, StorageType, DeliverPolicy, ReplayPolicy } from '@nats-io/jetstream';
 import { connect, errors as natsErrors, type NatsConnection, nanos, nkeyAuthenticator, usernamePasswordAuthenticator } from '@nats-io/transport-node';
 import { HEADERS, type StreamDefinition } from '@upid/contracts';
-import type { z } from 'zod';
+import { createHash, createHmac } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { z } from 'zod';
 import { type Logger, outgoingTrace } from '../logging/logging.js';
 import { inboxPrefix } from '../servers/nats-config.js';
-import { type Delivery, deliveryOf, toHeaders } from './delivery.js';
+import { type Delivery, deliveryOf, MESSAGE_NAME_HEADER, toHeaders } from './delivery.js';
 import { BusUnavailableError, MAX_MESSAGE_BYTES, MessageTooLargeError, NoStreamError, StreamFullError } from './errors.js';
 import { Queries, type QueryOptions, type ServeOptions } from './queries.js';
 import { Semaphore } from './semaphore.js';
@@ -25,7 +26,7 @@ export interface BusOptions {
 }
 
 export interface PublishOptions {
-  /** The deterministic id (`Nats-Msg-Id`). */
+  /** The deterministic id: what JetStream drops a second message by, and what consumers get as `messageId`. */
   readonly msgId: string;
   readonly headers?: Readonly<Record<string, string>>;
   /** When it was first meant to be sent, unix ms; default now. */
@@ -70,6 +71,7 @@ export class Bus {
   private current: NatsConnection | null = null;
   private lost = false;
   private ended = false;
+  private readonly idKey: Buffer | null;
   private readonly publishing = new Semaphore(PUBLISH_IN_FLIGHT);
   private readonly queries: Queries;
   private readonly onStateChange = new Set<(state: BusState) => void>();
@@ -77,6 +79,7 @@ export class Bus {
 
   constructor(private readonly options: BusOptions, private readonly connecting: Promise<NatsConnection>) {
     this.name = options.name;
+    this.idKey = options.nkeySeed ? createHash('sha256').update(`upid message id ${options.nkeySeed}`).digest() : null;
     this.inboxPrefix = options.inboxPrefix ?? inboxPrefix(options.name);
     this.queries = new Queries(this, options.log);
     connecting.then((connection) => {
@@ -108,6 +111,15 @@ export class Bus {
 
   async jetstreamManager(): Promise<JetStreamManager> {
     return jetstreamManager(await this.connecting, { timeout: 10_000, checkAPI: false });
+  }
+
+  /**
+   * The id that the server sees. Its window of ids is shared by all who publish to a stream, and whoever knows an id in advance can use it up
+   * before its owner does; so it is a keyed digest of the id, by this user's own secret: the same at every try and in every replica, and
+   * nobody else can tell the next one, whatever they have seen.
+   */
+  private wireId(msgId: string): string {
+    return this.idKey ? createHmac('sha256', this.idKey).update(msgId).digest('base64url') : msgId;
   }
 
   /** Calls back at each change of {@link state}. */
@@ -177,9 +189,9 @@ export class Bus {
     if (payload.length > MAX_MESSAGE_BYTES) throw new MessageTooLargeError(subject, payload.length);
     return this.publishing.run(async () => {
       if (this.state !== 'connected') throw new BusUnavailableError(`The bus is ${this.state}`);
-      const headers = toHeaders({ [HEADERS.publishedAt]: new Date(options.publishedAtMs ?? Date.now()).toISOString(), ...outgoingTrace(), ...options.headers });
+      const headers = toHeaders({ [MESSAGE_NAME_HEADER]: options.msgId, [HEADERS.publishedAt]: new Date(options.publishedAtMs ?? Date.now()).toISOString(), ...outgoingTrace(), ...options.headers });
       try {
-        const ack = await (await this.jetstream()).publish(subject, payload, { msgID: options.msgId, headers, timeout: options.timeoutMs ?? 10_000 });
+        const ack = await (await this.jetstream()).publish(subject, payload, { msgID: this.wireId(options.msgId), headers, timeout: options.timeoutMs ?? 10_000 });
         return { stream: ack.stream, sequence: ack.seq, duplicate: ack.duplicate };
       } catch (error) {
         throw publishError(subject, error);
@@ -253,8 +265,9 @@ export class Bus {
   }
 }
 
-function nobodyThere(error: unknown): boolean {
-  return error instanceof natsErrors.NoRespondersError || (error instanceof natsErrors.RequestError && error.isNoResponders()) || (error instanceof Error && error.cause !== undefined && nobodyThere(error.cause));
+function inChain(error: unknown, test: (each: Error) => boolean): boolean {
+  for (let each = error; each instanceof Error; each = each.cause) if (test(each)) return true;
+  return false;
 }
 
 /** The named error for a failure of a publish to a stream. */
@@ -263,7 +276,7 @@ function publishError(subject: string, error: unknown): Error {
     if (FULL_CODES.has(error.code) || /maximum (bytes|messages) exceeded|insufficient|no space/i.test(error.message)) return new StreamFullError(`The stream for ${subject} is full: ${error.message}`, { cause: error });
     return new BusUnavailableError(`The bus could not store a message for ${subject}: ${error.message}`, { cause: error });
   }
-  if (error instanceof natsErrors.PermissionViolationError) return new NoStreamError(`This user may not publish ${subject}`, { cause: error });
-  if (nobodyThere(error)) return new NoStreamError(`No stream takes ${subject}`, { cause: error });
+  if (inChain(error, (each) => each instanceof natsErrors.PermissionViolationError)) return new NoStreamError(`This user may not publish ${subject}`, { cause: error });
+  if (inChain(error, (each) => each instanceof natsErrors.NoRespondersError || (each instanceof natsErrors.RequestError && each.isNoResponders()))) return new NoStreamError(`No stream takes ${subject}`, { cause: error });
   return new BusUnavailableError(`The bus did not acknowledge a message for ${subject}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
 }

@@ -15,6 +15,8 @@ export interface ConsumerSpec {
   readonly durable: string;
   /** Where a new durable starts. Default: everything that is kept. */
   readonly startAt?: 'all' | 'new';
+  /** How long a message that failed is put off after its n-th try, ms; default {@link backoffMs}. */
+  readonly backoff?: (tries: number) => number;
 }
 export interface SingleSpec extends ConsumerSpec {
   /** Subjects handled at once, 16; one message of a subject at a time. */
@@ -335,8 +337,9 @@ export class StreamConsumer {
       this.log.error({ err: error, tries }, 'the last try failed');
       return this.bury(held, `${tries} tries failed; the last: ${reasonOf(error)}`);
     }
-    this.log.warn({ err: error, tries, again_in_ms: backoffMs(tries) }, 'a message could not be handled, it comes again');
-    this.putOff(held, backoffMs(tries));
+    const wait = (this.spec.backoff ?? backoffMs)(tries);
+    this.log.warn({ err: error, tries, again_in_ms: wait }, 'a message could not be handled, it comes again');
+    this.putOff(held, wait);
   }
 
   /** Moves a message to the dead letters; it leaves its stream's care when the dead letter is stored. */

@@ -8,7 +8,7 @@ export interface Delivery {
   readonly subject: string;
   readonly payload: Uint8Array;
   readonly headers: Readonly<Record<string, string>>;
-  /** `Nats-Msg-Id`; '' where the publisher gave none. */
+  /** The publisher's deterministic id; '' where it gave none. */
   readonly messageId: string;
   readonly stream: string;
   readonly streamSequence: number;
@@ -26,6 +26,9 @@ export interface Delivery {
 export interface BatchDelivery extends Delivery {
   reject(reason: string): void;
 }
+
+/** The message's deterministic id in clear; `Nats-Msg-Id` is a keyed digest of it (see Bus.publish). */
+export const MESSAGE_NAME_HEADER = 'Upid-Message-Id';
 
 /** Headers of a message from names and values. */
 export function toHeaders(values: Readonly<Record<string, string>>): MsgHdrs {
@@ -59,7 +62,7 @@ export function parseJson<S extends z.ZodType>(payload: Uint8Array, schema: S): 
 export function makeDelivery(parts: Omit<Delivery, 'json' | 'messageId' | 'publishedAtMs'>): Delivery {
   const published = Date.parse(parts.headers[HEADERS.publishedAt] ?? '');
   return {
-    ...parts, messageId: parts.headers[HEADERS.messageId] ?? '', publishedAtMs: Number.isNaN(published) ? null : published,
+    ...parts, messageId: parts.headers[MESSAGE_NAME_HEADER] ?? parts.headers[HEADERS.messageId] ?? '', publishedAtMs: Number.isNaN(published) ? null : published,
     json: (schema) => parseJson(parts.payload, schema),
   };
 }

@@ -125,7 +125,7 @@ ${options.agents.map((agent) => {
     users: [
       { nkey: ${key(agent.publicKey, id)}, permissions: { publish: { allow: ["upid.v1.${id}.agent.>"] }, subscribe: { allow: ["upid.cmd.v1.${id}.>", "${inboxPrefix(agentUserName(id))}.>"] }, ${responses} } }
     ]
-    exports: [ { service: "upid.cmd.v1.${id}.>", accounts: ["PLATFORM"] } ]
+    exports: [ { service: "upid.cmd.v1.${id}.>", accounts: ["PLATFORM"], response_type: "stream" } ]
     imports: [ { service: { account: "PLATFORM", subject: "upid.v1.${id}.agent.>" } } ]
   }`;
   }).join('\n')}
