@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import {
-  allocateCell, AllocationInputError, containerCell, costOfSpan, presentSeconds, unknownUsage, type AllocationMethod, type ContainerCell, type NodeCell,
+  allocateCell, AllocationInputError, cellSeconds, costOfSpan, presentSeconds, unknownUsage, type AllocationMethod, type ContainerCell, type MeanUsage, type NodeCell,
 } from './cells.js';
+import { noResources, type Resources } from './requests.js';
 import { referenceRates } from '../prices/estimate.js';
 
 const gib = 2 ** 30;
@@ -9,7 +10,11 @@ const hour = 3_600_000;
 const cell = 300_000;
 const start = Date.UTC(2026, 0, 1);
 
-function node(parts: Partial<NodeCell<'USD'>> & { dollarsPerHour?: bigint } = {}): NodeCell<'USD'> {
+function containerCell(key: string, request: Partial<Resources>, usage: Partial<MeanUsage> = {}, seconds = cellSeconds): ContainerCell {
+  return { key, request: { ...noResources, ...request }, usage: { ...unknownUsage, ...usage }, presentSeconds: seconds };
+}
+
+function node(parts: Partial<NodeCell<'USD'>> = {}): NodeCell<'USD'> {
   return {
     pricePerHour: { currency: 'USD', nanos: 192_000_000n }, startMs: start, endMs: start + cell,
     capacity: { cpuMillicores: 4000, memoryBytes: 16 * gib, gpus: 0 }, allocatable: { cpuMillicores: 4000, memoryBytes: 16 * gib, gpus: 0 },
@@ -228,6 +233,7 @@ describe('what is not a cell', () => {
     ['a negative request', node({ containers: [containerCell('a', { cpuMillicores: -1 })] })],
     ['a usage that is no number', node({ containers: [containerCell('a', {}, { memoryBytes: Number.NaN })] })],
     ['infinite time', node({ containers: [containerCell('a', {}, unknownUsage, Infinity)] })],
+    ['a container told twice, as by two scrapers', node({ containers: [containerCell('a', {}), containerCell('a', {})] })],
     ['list prices of nothing', node({ ratios: { cpuCorePicosPerHour: 0n, ramGibPicosPerHour: 0n, gpuPicosPerHour: 1n } })],
   ])('%s is refused', (_, input) => {
     expect(() => allocateCell(input)).toThrow(AllocationInputError);

@@ -3,7 +3,7 @@
  * its overhead (capacity the node keeps for itself) and its idle capacity, and the parts sum to the price exactly.
  */
 import { apportion, type Money } from './money.js';
-import { noResources, type Resources } from './requests.js';
+import type { Resources } from './requests.js';
 
 /** Length of the cells in which costs are kept, in seconds. */
 export const cellSeconds = 300;
@@ -193,7 +193,7 @@ function splitResource(
  * The GPUs' part of the price is set apart first, by list prices: gpus x GPU : cores x CPU + GiB x RAM. Per resource the
  * denominator is the node's capacity; overhead is the share of capacity - allocatable; charges that together exceed the
  * allocatable are scaled down to it and idle is 0, else idle is what remains.
- * @throws AllocationInputError for a capacity without CPU or memory and for negative or non-finite amounts.
+ * @throws AllocationInputError for a capacity without CPU or memory, for negative or non-finite amounts, and for a container told twice.
  */
 export function allocateCell<C extends string>(node: NodeCell<C>, method: AllocationMethod = 'weighted'): NodeCellCost<C> {
   const costNanos = costOfSpan(node.pricePerHour.nanos, node.startMs, node.endMs);
@@ -223,6 +223,7 @@ export function allocateCell<C extends string>(node: NodeCell<C>, method: Alloca
   ) as [bigint, bigint];
 
   const { containers } = node;
+  if (new Set(containers.map(({ key }) => key)).size < containers.length) throw new AllocationInputError('a container is told twice, and would be charged twice');
   const presentMs = containers.map(({ presentSeconds: seconds }) => atMost(integer(seconds, 1000, 'time present'), spanMs));
   const idleIndex = containers.length;
   const before = (left: number, right: number): number => {
@@ -285,9 +286,4 @@ function atMost(value: bigint, bound: bigint): bigint {
 
 function withoutParts({ costNanos, overheadNanos, idleNanos }: ResourceCost): ResourceCost {
   return { costNanos, overheadNanos, idleNanos };
-}
-
-/** A container cell of a pod that is there for the whole cell, for callers that know no more. */
-export function containerCell(key: string, request: Partial<Resources>, usage: Partial<MeanUsage> = {}, seconds = cellSeconds): ContainerCell {
-  return { key, request: { ...noResources, ...request }, usage: { ...unknownUsage, ...usage }, presentSeconds: seconds };
 }
