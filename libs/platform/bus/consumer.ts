@@ -51,7 +51,7 @@ export interface ConsumerCounters { handled: number; failed: number; dead: numbe
 
 const HEARTBEAT_MS = CONSUMER_DEFAULTS.ackWaitMs / 3;
 /** A pull waits this long at the server; a stopping consumer waits it out, so that nothing is sent to one that has left. */
-const PULL_MS = 2_000;
+const PULL_MS = 1_000;
 /** Bytes that a consumer of single messages holds; a batch's bound is its spec's. Either may be doubled by what is under way. */
 const HELD_BYTES = 16 * 1024 * 1024;
 const LONGEST_BACKOFF_MS = 60_000;
