@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { assessmentSchema, currencySchema, idlePeriodSchema, jobSchema, judgementSchema, nanosSchema, priceBasisSchema, recommendationSchema, requestSummarySchema, savingSchema, sleeperSchema, stateSchema, usageSummarySchema } from './events.js';
+import { assessmentSchema, currencySchema, heartbeatSchema, idlePeriodSchema, jobSchema, judgementSchema, nanosSchema, priceBasisSchema, recommendationSchema, requestSummarySchema, savingSchema, sleeperSchema, stateSchema, usageSummarySchema } from './events.js';
 import { capacityTypeSchema } from './inventory.js';
 import { clusterIdSchema, timestampSchema, uidSchema, workloadKindSchema, workloadRefSchema } from './ids.js';
 import type { ServiceName } from './subjects.js';
@@ -155,6 +155,8 @@ export const QUERIES = {
     /** Holds every action of a cluster (or of all) until resumed; waking goes on. */
     stop: { request: z.object({ cluster_id: clusterIdSchema.nullable(), actor: z.string(), hold: z.boolean() }), response: z.object({ held: z.array(clusterIdSchema), all: z.boolean() }) },
     restore_all: { request: z.object({ cluster_id: clusterIdSchema.nullable(), actor: z.string() }), response: z.object({ jobs: z.array(jobSchema) }) },
+    /** What agents said last, and when. */
+    agents: { request: z.object({ cluster_id: clusterIdSchema.nullable() }), response: z.object({ agents: z.array(z.object({ cluster_id: clusterIdSchema, seen_at: timestampSchema, heartbeat: heartbeatSchema, held: z.boolean() })) }) },
     sleepers: { request: z.object({ cluster_id: clusterIdSchema.nullable() }), response: z.object({ sleepers: z.array(sleeperSchema.extend({ cluster_id: clusterIdSchema })), held: z.boolean() }) },
   },
   gateway: {

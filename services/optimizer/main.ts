@@ -15,6 +15,7 @@ export const optimizerSettings = {
 const policy = await loadPolicy(process.env.UPID_POLICY_FILE ?? null);
 await runService({
   name: 'optimizer',
+  schema: 'optimizer',
   settings: optimizerSettings,
   migrations: join(import.meta.dirname, 'migrations'),
   inventory: true,

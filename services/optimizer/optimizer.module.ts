@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { Module, type DynamicModule } from '@nestjs/common';
 import type { Policy } from '@upid/contracts';
-import { Bus, Database, InventoryMirror, type Loop, type Platform } from '@upid/platform';
+import type { Loop, Platform } from '@upid/platform';
 import { commandSigner } from './command-signer.client.js';
 import { InventoryConsumer } from './inventory.consumer.js';
 import { AgentsHandler } from './jobs/agents.handler.js';
@@ -38,7 +38,6 @@ export class OptimizerModule {
       controllers: [InventoryConsumer, RecommendationsHandler, JobsHandler, AgentsHandler, ResultsConsumer],
       providers: [
         { provide: RecommendationsRepository, useValue: recommendationsRepository }, { provide: JobsRepository, useValue: jobsRepository }, { provide: JobsService, useValue: jobs }, { provide: RecommendationsService, useValue: recommendations },
-        { provide: Database, useValue: database }, { provide: InventoryMirror, useValue: inventory }, { provide: Bus, useValue: bus },
       ],
     };
   }

@@ -49,6 +49,12 @@ export class JobsHandler {
     return { jobs: await this.jobs.restoreAll(cluster_id, actor) };
   }
 
+  @Query('agents', Q.agents.request)
+  async agents({ cluster_id }: QueryParsed<'optimizer', 'agents'>): Promise<QueryResponse<'optimizer', 'agents'>> {
+    const [agents, holds] = await Promise.all([this.repository.agents(cluster_id), this.repository.holds()]);
+    return { agents: agents.map((agent) => ({ cluster_id: agent.clusterId, seen_at: agent.seenAt.toISOString(), heartbeat: agent.heartbeat, held: holds.includes('*') || holds.includes(agent.clusterId) })) };
+  }
+
   @Query('sleepers', Q.sleepers.request)
   async sleepers({ cluster_id }: QueryParsed<'optimizer', 'sleepers'>): Promise<QueryResponse<'optimizer', 'sleepers'>> {
     const [agents, holds] = await Promise.all([this.repository.agents(cluster_id), this.repository.holds()]);

@@ -1,3 +1,4 @@
+-- Up Migration
 -- Jobs and what they send to clusters; recommendations; the latest word of each agent. Bodies are contracts' JSON.
 CREATE TABLE job (
   id uuid PRIMARY KEY,
