@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { CommandError, EXIT } from './client.js';
+import { registerClientCommands } from './commands/register.js';
 import { down } from './up/down.js';
 import { StateFolder } from './up/state.js';
 import { status } from './up/status.js';
@@ -33,6 +34,8 @@ program.command('down').option('--leave-asleep', 'end even where something sleep
   .action((flags: { leaveAsleep?: boolean; state: string }) => down(new StateFolder(flags.state), { leaveAsleep: flags.leaveAsleep ?? false }));
 program.command('status').option('--json', 'for programs').option(...stateOption)
   .action(async (flags: { json?: boolean; state: string }) => { process.exitCode = await status(new StateFolder(flags.state), flags.json ?? false); });
+
+registerClientCommands(program, stateOption);
 
 try {
   await program.parseAsync();
