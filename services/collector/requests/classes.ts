@@ -1,4 +1,4 @@
-import { CRAWLER_AGENT, LOAD_BALANCER_AGENTS, MONITORING_AGENT, PROBE_AGENTS } from './agents.js';
+import { agentClassOf, LOAD_BALANCER_AGENTS, PROBE_AGENTS } from './agents.js';
 import type { AccessLogEntry } from './entry.js';
 import { networkSet } from './networks.js';
 
@@ -34,17 +34,27 @@ export interface ClassRules {
   readonly businessPaths?: readonly string[];
 }
 
-export type Classifier = (entry: Pick<AccessLogEntry, 'path' | 'userAgent' | 'sourceAddress'>) => RequestClass;
+export type Classifier = (entry: Pick<AccessLogEntry, 'method' | 'path' | 'userAgent' | 'sourceAddress'>) => RequestClass;
 
 /** Agents remembered; a log repeats few. */
 const REMEMBERED_AGENTS = 4_096;
 /** Longer agents are judged by their beginning. */
 const LONGEST_AGENT = 512;
 
+/** Methods that ask and change nothing (RFC 9110, 9.2.1). */
+const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
+
+/** What an agent is: `named` by a prefix of its own kind or of the user's, else known in general. */
+interface Judged {
+  readonly class: Exclude<RequestClass, 'business' | 'health_check'>;
+  readonly named: boolean;
+}
+
 /**
  * A classifier with these rules. Who asks counts before what is asked for: probes, load balancers and monitoring by agent, then
  * monitoring by network, then health-check paths, then crawlers; what is none of these is business, and so is what says nothing of
- * itself. Constant memory.
+ * itself. Of agents known only in general (every monitoring service and crawler of the world) a request that may change something is
+ * business: Prometheus scrapes with GET, and writes to a remote store, which is that store's work, with POST. Constant memory.
  * @throws InvalidNetworkError
  */
 export function classifier(rules: ClassRules = {}): Classifier {
@@ -54,9 +64,9 @@ export function classifier(rules: ClassRules = {}): Classifier {
   const fromMonitoring = networkSet(rules.monitoringNetworks ?? []);
   const watchesNetworks = (rules.monitoringNetworks ?? []).length > 0;
   const classOfAgent = agentClassifier(rules);
-  const remembered = new Map<string, RequestClass | null>();
+  const remembered = new Map<string, Judged | null>();
 
-  const agentClass = (agent: string): RequestClass | null => {
+  const judge = (agent: string): Judged | null => {
     let found = remembered.get(agent);
     if (found === undefined) {
       found = classOfAgent(agent);
@@ -66,8 +76,9 @@ export function classifier(rules: ClassRules = {}): Classifier {
     return found;
   };
 
-  return ({ path, userAgent, sourceAddress }) => {
-    const byAgent = userAgent === null ? null : agentClass(userAgent.length > LONGEST_AGENT ? userAgent.slice(0, LONGEST_AGENT) : userAgent);
+  return ({ method, path, userAgent, sourceAddress }) => {
+    const judged = userAgent === null ? null : judge(userAgent.length > LONGEST_AGENT ? userAgent.slice(0, LONGEST_AGENT) : userAgent);
+    const byAgent = judged !== null && (judged.named || method === null || SAFE_METHODS.has(method)) ? judged.class : null;
     if (byAgent !== null && byAgent !== 'crawler') return byAgent;
     if (watchesNetworks && fromMonitoring(sourceAddress)) return 'monitoring';
     const bare = path === null ? null : pathOf(path);
@@ -78,7 +89,7 @@ export function classifier(rules: ClassRules = {}): Classifier {
   };
 }
 
-function agentClassifier(rules: ClassRules): (agent: string) => RequestClass | null {
+function agentClassifier(rules: ClassRules): (agent: string) => Judged | null {
   const lower = (agents: readonly string[] = []): string[] => agents.map((agent) => agent.toLowerCase());
   const probes = lower([...PROBE_AGENTS, ...(rules.probeAgents ?? [])]);
   const balancers = lower([...LOAD_BALANCER_AGENTS, ...(rules.loadBalancerAgents ?? [])]);
@@ -87,11 +98,12 @@ function agentClassifier(rules: ClassRules): (agent: string) => RequestClass | n
   return (agent) => {
     const text = agent.toLowerCase();
     const begins = (prefixes: readonly string[]): boolean => prefixes.some((prefix) => text.startsWith(prefix));
-    if (begins(probes)) return 'probe';
-    if (begins(balancers)) return 'load_balancer';
-    if (begins(monitors) || MONITORING_AGENT.test(agent)) return 'monitoring';
-    if (begins(crawlers) || CRAWLER_AGENT.test(agent)) return 'crawler';
-    return null;
+    if (begins(probes)) return { class: 'probe', named: true };
+    if (begins(balancers)) return { class: 'load_balancer', named: true };
+    if (begins(monitors)) return { class: 'monitoring', named: true };
+    if (begins(crawlers)) return { class: 'crawler', named: true };
+    const known = agentClassOf(agent);
+    return known === null ? null : { class: known, named: false };
   };
 }
 
