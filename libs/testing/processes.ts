@@ -5,12 +5,11 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
-import { mkdtemp, open, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, open, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { waitFor } from './wait.js';
 
 /** Lines on standard input: `watch PID`, `forget PID`, `remove DIRECTORY`. */
 const WATCHDOG = `
@@ -225,32 +224,6 @@ async function readTail(path: string, maxBytes: number): Promise<string> {
     return buffer.toString('utf8');
   } finally {
     await file.close();
-  }
-}
-
-/** Kills any process of this system by pid and waits until it is gone: for servers that are not our children. */
-export async function killByPid(pid: number): Promise<void> {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return;
-    throw error;
-  }
-  await waitFor(`process ${pid} to be gone`, () => hasEnded(pid), { timeoutMs: 10_000, intervalMs: 20 });
-}
-
-/** Whether no process with this pid runs; one that has ended and waits to be collected by its parent counts as ended. */
-async function hasEnded(pid: number): Promise<boolean> {
-  try {
-    process.kill(pid, 0);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return true;
-    throw error;
-  }
-  try {
-    return /^State:\s*Z/m.test(await readFile(`/proc/${pid}/status`, 'utf8'));
-  } catch {
-    return false; // no /proc on this system, or gone between the two looks: asked again
   }
 }
 

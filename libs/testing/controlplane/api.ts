@@ -23,6 +23,13 @@ export interface KubernetesObject {
   };
 }
 
+/** What can be applied: any object that says what it is, typed by hand or by a client library. */
+export interface Manifest {
+  apiVersion?: string;
+  kind?: string;
+  metadata?: { name?: string; namespace?: string };
+}
+
 /** A list of objects, as the API answers it. */
 export interface KubernetesList<T> {
   items: T[];
@@ -146,9 +153,9 @@ export class KubernetesApi {
    * goes to `namespace`.
    * @returns the objects as the API has them now, in the order given
    */
-  async apply(manifests: string | KubernetesObject | readonly KubernetesObject[], namespace = 'default'): Promise<KubernetesObject[]> {
-    const objects = typeof manifests === 'string' ? parseManifests(manifests) : Array.isArray(manifests) ? manifests as KubernetesObject[] : [manifests as KubernetesObject];
-    const results = new Map<KubernetesObject, KubernetesObject>();
+  async apply(manifests: string | Manifest | readonly Manifest[], namespace = 'default'): Promise<KubernetesObject[]> {
+    const objects = typeof manifests === 'string' ? parseManifests(manifests) : [manifests].flat() as Manifest[];
+    const results = new Map<Manifest, KubernetesObject>();
     const first = objects.filter((object) => object.kind === 'Namespace' || object.kind === 'CustomResourceDefinition');
     for (const group of [first, objects.filter((object) => !first.includes(object))]) {
       await inParallel(group, 16, async (object) => {
@@ -160,7 +167,7 @@ export class KubernetesApi {
   }
 
   /** The path of an object (or of its collection, when it has no name): `/apis/apps/v1/namespaces/shop/deployments/web`. */
-  async pathOf(object: Pick<KubernetesObject, 'apiVersion' | 'kind' | 'metadata'>, namespace = 'default'): Promise<string> {
+  async pathOf(object: Manifest, namespace = 'default'): Promise<string> {
     const { path, plural, namespaced } = await this.#resource(object.apiVersion ?? 'v1', object.kind ?? '');
     const scope = namespaced ? `/namespaces/${object.metadata?.namespace ?? namespace}` : '';
     const name = object.metadata?.name;
@@ -172,7 +179,7 @@ export class KubernetesApi {
     this.#agent.destroy();
   }
 
-  async #applyOne(object: KubernetesObject, namespace: string): Promise<KubernetesObject> {
+  async #applyOne(object: Manifest, namespace: string): Promise<KubernetesObject> {
     const path = `${await this.pathOf(object, namespace)}?fieldManager=upid-test&force=true`;
     const send = () => this.raw('PATCH', path, object, { contentType: 'application/apply-patch+yaml' });
     let answer = await send();
@@ -187,20 +194,25 @@ export class KubernetesApi {
     return JSON.parse(answer.text) as KubernetesObject;
   }
 
-  async #usable(object: KubernetesObject): Promise<void> {
+  /** Waits until objects of a newly defined kind can be applied. */
+  async #usable(object: Manifest): Promise<void> {
     if (object.kind !== 'CustomResourceDefinition') return;
     const path = await this.pathOf(object);
-    await waitFor(`${path} to be established`, async () => {
-      const definition = await this.call<{ status?: { conditions?: { type: string; status: string }[] } }>('GET', path);
-      return definition.status?.conditions?.some(({ type, status }) => type === 'Established' && status === 'True');
+    type Definition = { spec: { group: string; names: { kind: string }; versions: { name: string; served: boolean }[] }; status?: { conditions?: { type: string; status: string }[] } };
+    const { spec } = await waitFor(`${path} to be established`, async () => {
+      const definition = await this.call<Definition>('GET', path);
+      return definition.status?.conditions?.some(({ type, status }) => type === 'Established' && status === 'True') ? definition : undefined;
     });
+    for (const { name } of spec.versions.filter(({ served }) => served)) {
+      // Served a moment after it is established.
+      await waitFor(`the API to serve ${spec.names.kind} of ${spec.group}/${name}`, async () => (await this.#discover(`${spec.group}/${name}`)).has(spec.names.kind));
+    }
   }
 
   async #resource(apiVersion: string, kind: string): Promise<Resource> {
-    // Not found in what is known: asked again, since a definition may be new and served a moment after it is established.
-    const known = this.#discovered.get(apiVersion)?.get(kind);
-    if (known) return known;
-    return waitFor(`the API to serve ${kind} of ${apiVersion}`, async () => (await this.#discover(apiVersion)).get(kind), { timeoutMs: 10_000 });
+    const known = this.#discovered.get(apiVersion)?.get(kind) ?? (await this.#discover(apiVersion)).get(kind);
+    if (known === undefined) throw new Error(`The API serves no ${kind} of ${apiVersion}.`);
+    return known;
   }
 
   async #discover(apiVersion: string): Promise<Map<string, Resource>> {

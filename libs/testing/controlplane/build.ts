@@ -57,9 +57,9 @@ export const packageRoot: string = (() => {
 })();
 const programFolder = join(packageRoot, 'controlplane', 'program');
 
-/** Where things are kept that are built or fetched once for all checkouts. */
+/** Where things are kept that are built or fetched once for all checkouts: `$UPID_CACHE`, `$XDG_CACHE_HOME` or `~/.cache`, then `upid`. */
 function cacheFolder(): string {
-  return process.env['UPID_CACHE'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'upid');
+  return join(process.env['UPID_CACHE'] ?? process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'upid');
 }
 
 /** The folder of the build of the sources as they are now. */

@@ -97,6 +97,7 @@ export function metricsApi(layout: Layout): object[] {
 /** The arguments of each component, its name first. */
 export function commandLines(layout: Layout, settings: ComponentSettings): Record<ComponentName, { args: string[]; env?: Record<string, string> }> {
   const { directory, ports } = layout;
+  const resolution = settings.metricResolutionSeconds ?? 15;
   const serving = ['--tls-cert-file', pki(layout, 'apiserver.crt'), '--tls-private-key-file', pki(layout, 'apiserver.key')];
   return {
     etcd: {
@@ -148,7 +149,7 @@ export function commandLines(layout: Layout, settings: ComponentSettings): Recor
         'metrics-server', ...['--kubeconfig', '--authentication-kubeconfig', '--authorization-kubeconfig'].flatMap((flag) => [flag, kubeconfigOf(layout, 'metrics-server')]),
         '--bind-address', '127.0.0.1', '--secure-port', String(ports.metricsServer), ...serving,
         '--kubelet-certificate-authority', pki(layout, 'ca.crt'), '--kubelet-preferred-address-types', 'InternalIP', '--kubelet-use-node-status-port',
-        '--metric-resolution', `${settings.metricResolutionSeconds ?? 15}s`,
+        '--metric-resolution', `${resolution}s`, '--kubelet-request-timeout', `${resolution / 2}s`,
       ],
       env: { HTTPS_PROXY: loopback(ports.kubelets), NO_PROXY: '127.0.0.1,localhost' },
     },

@@ -7,13 +7,13 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { ManagedProcess, freePort, removeDirectory, temporaryDirectory } from '../processes.js';
 import { waitFor } from '../wait.js';
-import { KubernetesApi, type KubernetesObject, inParallel } from './api.js';
+import { KubernetesApi, type KubernetesObject, type Manifest, type RawAnswer, inParallel } from './api.js';
 import { type Progress, buildControlPlane, packageRoot, progressOnStderr } from './build.js';
 import {
-  COMPONENTS, type ComponentName, type ComponentSettings, type Layout, NODE_NETWORK, STATIC_USERS, type StaticUser,
+  COMPONENTS, type ComponentName, type ComponentSettings, KUBELET_PORT, type Layout, NODE_NETWORK, STATIC_USERS, type StaticUser,
   auditLog, commandLines, configurationFiles, kubeconfig, kubeconfigOf, kubeletSocket, metricsApi, pki,
 } from './components.js';
-import { Kubelets } from './kubelet.js';
+import { Kubelets, getThroughProxy } from './kubelet.js';
 import { type NodeOptions, nodeObject } from './nodes.js';
 import { type SimulatedUsage, usageAnnotations } from './usage.js';
 
@@ -173,7 +173,7 @@ export class ControlPlane implements AsyncDisposable {
   }
 
   /** {@link KubernetesApi.apply} */
-  apply(manifests: string | KubernetesObject | readonly KubernetesObject[], namespace?: string): Promise<KubernetesObject[]> {
+  apply(manifests: string | Manifest | readonly Manifest[], namespace?: string): Promise<KubernetesObject[]> {
     return this.api.apply(manifests, namespace);
   }
 
@@ -251,6 +251,14 @@ export class ControlPlane implements AsyncDisposable {
     await appendFile(file, '');
   }
 
+  /** Asks a node's kubelet directly, by way of the proxy, as a scraper would. @param token default an administrator's; null for none */
+  async askKubelet(node: string, path: string, token: string | null = this.token): Promise<RawAnswer> {
+    type Node = KubernetesObject & { status: { addresses: { type: string; address: string }[] } };
+    const { status } = await this.api.call<Node>('GET', `/api/v1/nodes/${node}`);
+    const address = status.addresses.find(({ type }) => type === 'InternalIP')?.address ?? '';
+    return getThroughProxy(this.kubeletProxyUrl, `https://${address}:${KUBELET_PORT}${path}`, this.ca, token);
+  }
+
   /** A kubeconfig with a new token of a service account, to act with exactly its rights. */
   async serviceAccountKubeconfig(namespace: string, name: string, expirationSeconds = 3600): Promise<{ path: string; token: string }> {
     const request = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds } };
@@ -298,7 +306,6 @@ export class ControlPlane implements AsyncDisposable {
     const options = { timeoutMs: 60_000, alive };
     if (name === 'kwok') {
       await waitFor('kwok to serve', async () => (await this.#askKwok('/healthz')) === 200, options);
-      await this.#askKwok('/metrics/nodes/none/usage'); // its first scrape makes it begin to watch pods, and knows none
     } else if (name === 'kube-controller-manager') {
       await waitFor('the default service account', () => this.api.call('GET', '/api/v1/namespaces/default/serviceaccounts/default'), options);
     } else if (name === 'metrics-server') {
@@ -319,7 +326,7 @@ export class ControlPlane implements AsyncDisposable {
       if (log.containers.has(container)) return;
       await appendFile(this.#logFile(namespace, pod, container), '');
       const logs = [...log.containers, container].map((one) => ({ containers: [one], logsFile: this.#logFile(namespace, pod, one), follow: true }));
-      await this.api.apply({ apiVersion: 'kwok.x-k8s.io/v1alpha1', kind: 'Logs', metadata: { name: pod, namespace }, spec: { logs } } as KubernetesObject);
+      await this.api.apply({ apiVersion: 'kwok.x-k8s.io/v1alpha1', kind: 'Logs', metadata: { name: pod, namespace }, spec: { logs } } as Manifest);
       await waitFor(`kwok to serve the log of ${key}`, async () => (await this.#askKwok(`/containerLogs/${key}/${container}?limitBytes=1`)) === 200);
       log.containers.add(container);
     });

@@ -29,6 +29,11 @@ export interface KwokFigures {
   containers: Map<string, { cpuSeconds: number; cpuCores: number; workingSetBytes: number }>;
 }
 
+/** Whether kwok has measured all containers of the pod. */
+export function knows(kwok: KwokFigures, pod: KubeletPod): boolean {
+  return pod.spec.containers.every(({ name }) => kwok.containers.has(containerKey(pod.metadata?.namespace ?? '', pod.metadata?.name ?? '', name)));
+}
+
 export interface ContainerFigures {
   name: string;
   image: string;
@@ -118,9 +123,9 @@ const PERIODS_PER_SECOND = 10;
 const SECONDS_LOST_PER_THROTTLED_PERIOD = 0.05;
 const VOLUME_CAPACITY_BYTES = 10 * 2 ** 30;
 
-/** Joins what kwok measured with the running pods of the node. A pod that kwok does not know yet is left out, as in a kubelet's first seconds. */
+/** Joins what kwok measured with the running pods of the node. A pod that kwok does not know yet is left out. */
 export function nodeFigures(node: KubeletNode, kwok: KwokFigures, pods: readonly KubeletPod[], totals: Totals, nowMs: number): NodeFigures {
-  const running = pods.filter(({ status }) => status?.phase === 'Running').flatMap((pod) => podFigures(pod, kwok, totals, nowMs) ?? []);
+  const running = pods.flatMap((pod) => podFigures(pod, kwok, totals, nowMs) ?? []);
   const cpuCores = sum(running.flatMap(({ containers }) => containers.map((container) => container.cpuCores)));
   return { node, atMs: nowMs, cpuSeconds: kwok.nodeCpuSeconds, cpuCores, workingSetBytes: kwok.nodeWorkingSetBytes, pods: running };
 }

@@ -10,13 +10,13 @@
  */
 import { rm } from 'node:fs/promises';
 import { Agent, type IncomingMessage, type ServerResponse, createServer, get as httpGet, request as httpRequest, type Server as HttpServer } from 'node:http';
-import { type Server as HttpsServer, createServer as createHttpsServer } from 'node:https';
+import { type Server as HttpsServer, createServer as createHttpsServer, get as httpsGet } from 'node:https';
 import { type AddressInfo, type Socket, connect } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { TLSSocket } from 'node:tls';
-import type { KubernetesApi, KubernetesObject } from './api.js';
-import { type KubeletNode, type KubeletPod, type NodeFigures, Totals, cadvisorMetrics, nodeFigures, parseKwok, resourceMetrics, statsSummary } from './kubelet-figures.js';
+import { type TLSSocket, connect as connectTls } from 'node:tls';
+import type { KubernetesApi, KubernetesObject, RawAnswer } from './api.js';
+import { type KubeletNode, type KubeletPod, type NodeFigures, Totals, cadvisorMetrics, knows, nodeFigures, parseKwok, resourceMetrics, statsSummary } from './kubelet-figures.js';
 
 /** How a kubelet misbehaves. */
 export interface KubeletFault {
@@ -226,8 +226,14 @@ export class Kubelets {
   }
 
   async #figures(node: KubeletNode): Promise<NodeFigures> {
-    const [kwok, pods] = await Promise.all([this.#kwokFigures(node), this.#podsOf(node)]);
-    return nodeFigures(node, parseKwok(kwok), pods, this.#totals, Date.now());
+    const pods = (await this.#podsOf(node)).filter(({ status }) => status?.phase === 'Running');
+    let kwok = parseKwok(await this.#kwokFigures(node));
+    // kwok begins to learn of its pods when it is first asked, so its first answers lack them; a kubelet knows its pods.
+    for (let tries = 0; tries < 20 && pods.some((pod) => !knows(kwok, pod)); tries++) {
+      await delay(50, undefined, { ref: false });
+      kwok = parseKwok(await this.#kwokFigures(node));
+    }
+    return nodeFigures(node, kwok, pods, this.#totals, Date.now());
   }
 
   #kwokFigures(node: KubeletNode): Promise<string> {
@@ -279,6 +285,31 @@ export class Kubelets {
     }, 1_000).unref();
     response.once('close', () => clearInterval(timer));
   }
+}
+
+/** One GET over HTTPS by way of a CONNECT proxy. @throws {Error} when the proxy refuses, or the server's certificate is not of the CA */
+export async function getThroughProxy(proxyUrl: string, url: string, ca: string, token: string | null): Promise<RawAnswer> {
+  const { hostname, host, pathname, search } = new URL(url);
+  const proxy = new URL(proxyUrl);
+  const tunnel = await new Promise<Socket>((resolve, reject) => {
+    const request = httpRequest({ host: proxy.hostname, port: proxy.port, method: 'CONNECT', path: host });
+    request.once('connect', (answer, socket: Socket) => (answer.statusCode === 200 ? resolve(socket) : reject(new Error(`The proxy refuses ${host}: ${answer.statusCode} ${answer.statusMessage}`))));
+    request.once('error', reject);
+    request.end();
+  });
+  return new Promise((resolve, reject) => {
+    const headers = token === null ? {} : { authorization: `Bearer ${token}` };
+    // Without an agent the connection is this request's alone, and ends with it.
+    const secure = connectTls({ socket: tunnel, host: hostname, ca });
+    const request = httpsGet({ host: hostname, path: pathname + search, headers: { ...headers, connection: 'close' }, createConnection: () => secure }, (response) => {
+      let text = '';
+      response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
+      response.once('error', reject);
+      response.once('end', () => resolve({ status: response.statusCode ?? 0, headers: response.headers, text }));
+    });
+    secure.once('error', reject);
+    request.once('error', reject);
+  });
 }
 
 /** An answer of the API server that is asked for again when it is old; while it cannot be had, the old one stands. */
