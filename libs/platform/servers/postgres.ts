@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { chmod, chown, mkdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { choosePort, type ServerHandle, ServerStartError, startProcess } from './process.js';
@@ -71,6 +72,18 @@ async function tryConnect(url: string): Promise<boolean> {
   }
 }
 
+/** After its postmaster was killed, backends live on until they notice; a new server refuses to start beside them. */
+async function afterOrphans<T>(start: () => Promise<T>): Promise<T> {
+  for (const deadline = Date.now() + 15_000; ;) {
+    try {
+      return await start();
+    } catch (error) {
+      if (!(error instanceof ServerStartError) || !/pre-existing shared memory block/.test(error.message) || Date.now() > deadline) throw error;
+      await delay(200);
+    }
+  }
+}
+
 /**
  * Starts PostgreSQL 15 or newer on 127.0.0.1 with its data below `dir`; the first time makes the cluster (user and database `upid`, a
  * password of its own in `dir/password`). `settings` are server settings by name (tests give `{ fsync: 'off' }`).
@@ -109,10 +122,11 @@ export async function startPostgres(options: { readonly dir: string; readonly po
     max_wal_size: '2GB', wal_compression: 'on', checkpoint_timeout: '10min', ...options.settings,
   };
   const base = `postgres://upid:${password}@127.0.0.1:${port}`;
-  const server = await startProcess({
+  const start = () => startProcess({
     program: join(bin, 'postgres'), args: ['-D', data, ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])],
     logFile: join(dir, 'postgres.log'), ...(user ? { user } : {}), env, stopSignal: 'SIGINT', readyWithinMs: 60_000, ready: () => tryConnect(`${base}/postgres`),
   });
+  const server = await afterOrphans(start);
   const admin = new pg.Client({ connectionString: `${base}/postgres` });
   await admin.connect();
   try {
