@@ -61,7 +61,8 @@ const APP = /CFNetwork|Darwin\/|Dalvik|okhttp|\bExpo\b|Alamofire|iPhone OS|\(iPa
 
 const MONITORING_NAME = new RegExp(MONITORING_NAMES.join('|'), 'i');
 const BUSINESS_NAME = new RegExp(BUSINESS_NAMES.join('|'), 'i');
-const MONITORING_WORD = new RegExp(MONITORING_WORDS.join('|'), 'i');
+/** What is left when no name is known: how well that does is measured, since names grow old. */
+export const MONITORING_WORD = new RegExp(MONITORING_WORDS.join('|'), 'i');
 const CRAWLER_WORD = new RegExp(CRAWLER_WORDS.join('|'), 'i');
 
 /** What an agent that is neither probe nor load balancer shows itself to be; null where nothing tells. O(length). */

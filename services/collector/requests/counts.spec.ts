@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { quantile, RELATIVE_ERROR } from '@upid/contracts';
 import fc from 'fast-check';
 import { REQUEST_CLASSES } from './classes.js';
@@ -83,6 +84,21 @@ describe('counting by workload and minute', () => {
       const exact = [...durations].sort((a, b) => a - b)[Math.max(1, Math.ceil(q * durations.length)) - 1] as number;
       expect(Math.abs((quantile(sketch, q) ?? Number.NaN) - exact)).toBeLessThanOrEqual(exact * RELATIVE_ERROR * (1 + 1e-6));
     }));
+  });
+});
+
+describe('an hour of a real service', () => {
+  it('counts every request in its minute, bursts and silence alike', () => {
+    const times = readFileSync(new URL('../../../testdata/requests/azure-llm-code-2023.csv', import.meta.url), 'utf8').split(/\r?\n/).slice(1).filter((line) => line !== '').map((line) => Date.parse(`${line.slice(0, 23).replace(' ', 'T')}Z`));
+    const first = Math.floor((times[0] ?? 0) / 60_000);
+    const counts = new RequestCounts(first, { maxCells: 1_000, maxOpenMinutes: 120 });
+    for (const timeMs of times) counts.add('w', 'business', timeMs, { status: 200, durationMs: null, grpcStatus: null });
+    for (let minute = first; minute < first + 58; minute++) counts.cover('w', minute);
+    const cells = counts.drain(first + 120);
+    expect(cells).toHaveLength(58);
+    expect(cells.filter((cell) => (cell.counts[0] ?? 0) > 0)).toHaveLength(45);
+    expect(cells.reduce((sum, cell) => sum + (cell.counts[0] ?? 0), 0)).toBe(8_819);
+    expect(counts.losses).toEqual({ late: 0, ahead: 0, full: 0 });
   });
 });
 

@@ -1,25 +1,28 @@
 /** Sets of IPv4 and IPv6 networks (RFC 4632, RFC 4291). IPv4 addresses mapped into IPv6 count as IPv4. */
 
-/** The address as its bytes' value and width in bits; null where the text is no address. */
-function parseAddress(text: string): { value: bigint; bits: 32 | 128 } | null {
-  if (!text.includes(':')) {
-    const value = parseIpv4(text);
-    return value === null ? null : { value, bits: 32 };
-  }
+/** An IPv4 address as a number, an IPv6 address as a bigint; null where the text is no address. */
+function parseAddress(text: string): number | bigint | null {
+  if (!text.includes(':')) return parseIpv4(text);
   const value = parseIpv6(text.split('%')[0] ?? '');
-  if (value === null) return null;
-  return value >> 32n === 0xffffn ? { value: value & 0xffff_ffffn, bits: 32 } : { value, bits: 128 };
+  return value !== null && value >> 32n === 0xffffn ? Number(value & 0xffff_ffffn) : value;
 }
 
-function parseIpv4(text: string): bigint | null {
-  const parts = text.split('.');
-  if (parts.length !== 4) return null;
-  let value = 0n;
-  for (const part of parts) {
-    if (!/^\d{1,3}$/.test(part) || Number(part) > 255) return null;
-    value = (value << 8n) | BigInt(part);
+function parseIpv4(text: string): number | null {
+  let value = 0;
+  let part = -1;
+  let parts = 1;
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code === 46) {
+      if (part < 0 || ++parts > 4) return null;
+      value = value * 256 + part;
+      part = -1;
+    } else if (code >= 48 && code <= 57) {
+      part = (part < 0 ? 0 : part * 10) + code - 48;
+      if (part > 255) return null;
+    } else return null;
   }
-  return value;
+  return parts === 4 && part >= 0 ? value * 256 + part : null;
 }
 
 function parseIpv6(text: string): bigint | null {
@@ -31,7 +34,7 @@ function parseIpv6(text: string): bigint | null {
   if (last !== undefined && tail?.includes('.')) {
     const v4 = parseIpv4(tail);
     if (v4 === null) return null;
-    last.splice(-1, 1, (v4 >> 16n).toString(16), (v4 & 0xffffn).toString(16));
+    last.splice(-1, 1, Math.floor(v4 / 65_536).toString(16), (v4 % 65_536).toString(16));
   }
   const [head = [], rest = []] = groups;
   const missing = 8 - head.length - rest.length;
@@ -57,25 +60,28 @@ export class InvalidNetworkError extends Error {
  * @throws InvalidNetworkError for a network that is none
  */
 export function networkSet(networks: readonly string[]): (address: string | null) => boolean {
-  /** Networks by width and prefix length. */
-  const byLength = new Map<string, { bits: number; shift: bigint; prefixes: Set<bigint> }>();
+  /** Networks by how much of an address is left out: 2^n for IPv4, n bits for IPv6. */
+  const v4 = new Map<number, Set<number>>();
+  const v6 = new Map<bigint, Set<bigint>>();
+  const add = <K, V>(to: Map<K, Set<V>>, key: K, value: V): void => void to.set(key, (to.get(key) ?? new Set<V>()).add(value));
   for (const network of networks) {
     const [text = '', length] = network.split('/', 2);
     const address = parseAddress(text);
     if (address === null || (length !== undefined && !/^\d{1,3}$/.test(length))) throw new InvalidNetworkError(network);
-    const mapped = text.includes(':') && address.bits === 32;
-    const prefix = length === undefined ? address.bits : Number(length) - (mapped ? 96 : 0);
-    if (prefix < 0 || prefix > address.bits) throw new InvalidNetworkError(network);
-    const shift = BigInt(address.bits - prefix);
-    const key = `${address.bits}/${prefix}`;
-    const group = byLength.get(key) ?? { bits: address.bits, shift, prefixes: new Set<bigint>() };
-    group.prefixes.add(address.value >> shift);
-    byLength.set(key, group);
+    const bits = typeof address === 'number' ? 32 : 128;
+    const mapped = bits === 32 && text.includes(':');
+    const prefix = length === undefined ? bits : Number(length) - (mapped ? 96 : 0);
+    if (prefix < 0 || prefix > bits) throw new InvalidNetworkError(network);
+    if (typeof address === 'number') add(v4, 2 ** (32 - prefix), Math.floor(address / 2 ** (32 - prefix)));
+    else add(v6, BigInt(128 - prefix), address >> BigInt(128 - prefix));
   }
-  const groups = [...byLength.values()];
-  if (groups.length === 0) return () => false;
   return (text) => {
     const address = text === null ? null : parseAddress(text);
-    return address !== null && groups.some(({ bits, shift, prefixes }) => bits === address.bits && prefixes.has(address.value >> shift));
+    if (typeof address === 'number') {
+      for (const [size, prefixes] of v4) if (prefixes.has(Math.floor(address / size))) return true;
+    } else if (address !== null) {
+      for (const [shift, prefixes] of v6) if (prefixes.has(address >> shift)) return true;
+    }
+    return false;
   };
 }
