@@ -67,6 +67,26 @@ describe('one sample a container and minute', () => {
     expect(run([scrape(0, [reading(0, 5, 1)]), scrape(60, [reading(60, 5, 1)])]).containers[0]?.throttledPermille).toBe(0);
   });
 
+  it('tells throttling and traffic though only every third scrape asks for them', () => {
+    const scrapes = Array.from({ length: 19 }, (_each, i) => {
+      const seconds = i * 20;
+      const full = i % 3 === 0;
+      const counters = full ? { cfsPeriodsTotal: seconds * 10, cfsThrottledPeriodsTotal: seconds, podUid: 'a' } : {};
+      // What the kubelet answers of traffic is some seconds old.
+      const traffic = full ? { timeMs: second(seconds - 12), networkReceiveBytesTotal: seconds * 100, networkTransmitBytesTotal: seconds * 10, podUid: 'a' } : {};
+      return scrape(seconds, [steady(seconds, 0.5, counters)], [pod(seconds, traffic)]);
+    });
+    const { containers, pods } = run(scrapes);
+    expect(containers.map(({ minute, throttledPermille, cpuMillicores, podUid }) => [minute - T0 / 60_000, throttledPermille, cpuMillicores, podUid])).toEqual([0, 1, 2, 3, 4, 5].map((minute) => [minute, 100, 500, 'a']));
+    expect(pods.map(({ minute, receiveBytesPerSecond, transmitBytesPerSecond }) => [minute - T0 / 60_000, receiveBytesPerSecond, transmitBytesPerSecond])).toEqual([0, 1, 2, 3, 4].map((minute) => [minute, 100, 10]));
+  });
+
+  it('asks again whose a container is when it started anew', () => {
+    const life = (seconds: number, start: number, podUid: string | null) => container(seconds, { cpuNanosecondsTotal: (seconds - start) * 1e9, startTimeMs: second(start), podUid });
+    const { containers } = run([scrape(0, [life(0, -900, 'a')]), scrape(20, [life(20, -900, null)]), scrape(60, [life(60, 25, null)]), scrape(120, [life(120, 25, null)]), scrape(140, [life(140, 25, 'b')]), scrape(180, [life(180, 25, null)])]);
+    expect(containers.map(({ podUid }) => podUid)).toEqual([null, null, 'b']);
+  });
+
   it('takes gauges of the metrics API for the time since the last', () => {
     const gauge = (seconds: number, nanocores: number) => container(seconds, { cpuNanocores: nanocores, cpuWindowMs: 30_000, memoryWorkingSetBytes: 5 });
     const { containers } = run([scrape(30, [gauge(30, 1e8)]), scrape(60, [gauge(60, 3e8)]), scrape(120, [gauge(120, 2e8)])]);

@@ -98,6 +98,7 @@ function openMinute(): OpenMinute {
 }
 
 interface Tracked<R> {
+  /** The last reading that said something new. */
   last: R;
   /** Time of the scrape that named it last, ms. */
   seenMs: number;
@@ -106,10 +107,18 @@ interface Tracked<R> {
   given: number;
   /** Times of restarts not given back yet, ms. */
   restarts: number[];
+  /** The last reading with CFS counters: not every scrape asks for them. */
+  throttling: CfsReading | null;
+}
+
+interface CfsReading {
+  readonly timeMs: number;
+  readonly periods: number;
+  readonly throttled: number;
 }
 
 function track<R>(reading: R, seenMs: number): Tracked<R> {
-  return { last: reading, seenMs, minutes: new Map(), given: -1, restarts: [] };
+  return { last: reading, seenMs, minutes: new Map(), given: -1, restarts: [], throttling: null };
 }
 
 /** Calls `each` with every minute that [fromMs, toMs) touches and the ms within it. */
@@ -180,19 +189,24 @@ export class NodeSampler {
       this.containers.set(key, first);
       const before = beginning(reading);
       if (before !== null) this.spreadContainer(first.minutes, before, reading, reading.memoryWorkingSetBytes);
+      first.throttling = cfsOf(reading);
       return;
     }
     tracked.seenMs = seenMs;
     const before = tracked.last;
     if (!isLater(before, reading, tracked)) return;
+    // Another container of the name may be another pod's: whose it is must be asked again.
+    const anew = startedAnew(before, reading);
     if (reading.timeMs > before.timeMs) {
-      if (startedAnew(before, reading)) {
+      if (anew) {
         tracked.restarts.push(Math.min(reading.timeMs, Math.max(before.timeMs, reading.startTimeMs ?? 0)));
         // After a restart the old container's memory is not the new one's.
         this.spreadContainer(tracked.minutes, sinceStart(before, reading), reading, reading.memoryWorkingSetBytes);
+        tracked.throttling = null;
       } else this.spreadContainer(tracked.minutes, before, reading, before.memoryWorkingSetBytes ?? reading.memoryWorkingSetBytes);
+      takeThrottling(tracked, cfsOf(reading));
     }
-    tracked.last = { ...reading, podUid: reading.podUid ?? before.podUid };
+    tracked.last = { ...reading, podUid: reading.podUid ?? (anew ? null : before.podUid) };
     giveBack(tracked, reading.timeMs, done, containerMinute);
   }
 
@@ -202,18 +216,10 @@ export class NodeSampler {
     const used = now.cpuNanosecondsTotal !== null || now.cpuNanocores === null ? growthOf(before.cpuNanosecondsTotal, now.cpuNanosecondsTotal) : (now.cpuNanocores * ms) / 1e3;
     const most = this.options.nodeCpuMillicores;
     if (used === null || (most != null && used / ms / 1e3 > most * 1.1)) return;
-    const periods = growthOf(before.cfsPeriodsTotal, now.cfsPeriodsTotal);
-    const throttled = growthOf(before.cfsThrottledPeriodsTotal, now.cfsThrottledPeriodsTotal);
     const memoryNow = now.memoryWorkingSetBytes;
     byMinute(before.timeMs, now.timeMs, (minute, part, startMs, endMs) => {
       const open = minuteOf(minutes, minute);
-      const share = part / ms;
-      open.cpu.add(used * share, part, used / ms);
-      if (periods !== null && throttled !== null) {
-        open.tellsThrottling = true;
-        open.periods += periods * share;
-        open.throttled += Math.min(periods, throttled) * share;
-      }
+      open.cpu.add((used * part) / ms, part, used / ms);
       if (memoryNow !== null && memoryBefore !== null) {
         const at = (timeMs: number): number => memoryBefore + ((memoryNow - memoryBefore) * (timeMs - before.timeMs)) / ms;
         open.memoryByteMs += ((at(startMs) + at(endMs)) / 2) * part;
@@ -226,6 +232,11 @@ export class NodeSampler {
   private takePod(reading: PodReading, seenMs: number, done: PodMinute[]): void {
     const key = `${reading.namespace}/${reading.podName}`;
     const tracked = this.pods.get(key);
+    if (reading.networkReceiveBytesTotal === null && reading.networkTransmitBytesTotal === null && reading.volumes.length === 0 && reading.ephemeralStorageUsedBytes === null) {
+      // A scrape that did not ask for what pods are sampled for: the pod is there, and that is all.
+      if (tracked !== undefined) tracked.seenMs = seenMs;
+      return;
+    }
     if (tracked === undefined || isAnother(tracked.last, reading)) {
       if (tracked !== undefined) giveBack(tracked, Infinity, done, podMinute);
       this.pods.set(key, track(reading, seenMs));
@@ -276,9 +287,33 @@ function beginning(reading: ContainerReading): ContainerReading | null {
   return sinceMs >= LEAST_SINCE_START_MS && sinceMs <= LONGEST_INTERVAL_MS ? atStart(reading, startTimeMs) : null;
 }
 
+function cfsOf(reading: ContainerReading): CfsReading | null {
+  const { timeMs, cfsPeriodsTotal: periods, cfsThrottledPeriodsTotal: throttled } = reading;
+  return periods === null || throttled === null ? null : { timeMs, periods, throttled };
+}
+
+/**
+ * Adds the throttling since the last reading that told it to the minute of this one: earlier minutes may have been given back, and what
+ * counts is a share.
+ */
+function takeThrottling(tracked: Tracked<ContainerReading>, now: CfsReading | null): void {
+  if (now === null) return;
+  const before = tracked.throttling;
+  tracked.throttling = now;
+  if (before === null || now.timeMs - before.timeMs > LONGEST_INTERVAL_MS) return;
+  const periods = growthOf(before.periods, now.periods);
+  const throttled = growthOf(before.throttled, now.throttled);
+  if (periods === null || throttled === null) return;
+  // A reading on the minute tells of the one that ends.
+  const open = minuteOf(tracked.minutes, Math.floor((now.timeMs - 1) / MINUTE_MS));
+  open.tellsThrottling = true;
+  open.periods += periods;
+  open.throttled += Math.min(periods, throttled);
+}
+
 function atStart(reading: ContainerReading, startTimeMs: number): ContainerReading {
   const zero = (value: number | null): number | null => (value === null ? null : 0);
-  return { ...reading, timeMs: startTimeMs, cpuNanosecondsTotal: zero(reading.cpuNanosecondsTotal), cfsPeriodsTotal: zero(reading.cfsPeriodsTotal), cfsThrottledPeriodsTotal: zero(reading.cfsThrottledPeriodsTotal) };
+  return { ...reading, timeMs: startTimeMs, cpuNanosecondsTotal: zero(reading.cpuNanosecondsTotal) };
 }
 
 /** Start times of one container read from two sources differ by their rounding to seconds. */
