@@ -52,8 +52,8 @@ export interface DetectorSnapshot {
   readonly lastMs: number | null;
   readonly step: Moments;
   readonly distance: Moments;
-  /** The last values, oldest first. */
-  readonly window: readonly number[];
+  /** The last values, oldest first, and what the moving means count in their place. */
+  readonly window: readonly (readonly [value: number, calm: number])[];
   readonly features: readonly { readonly upper: TailSnapshot; readonly lower: TailSnapshot; readonly moments: Moments }[];
   readonly season: { readonly startMs: number | null; readonly low: Gappy; readonly high: Gappy; readonly lowBefore: Gappy; readonly highBefore: Gappy; readonly pending: readonly Quarter[] };
   readonly held: readonly { readonly sample: number; readonly timeMs: number; readonly value: number; readonly features: Gappy }[];
@@ -246,7 +246,7 @@ export class Alerts {
  *
  * Six views of the series (the value; its step away from the median of the six before; the means of the last 8, 24 and 72; how far
  * it lies outside what its time of day has shown) each have a memory of their upper and lower tail ({@link Tail}); the most
- * surprising view is the verdict. A value must pass what was seen by a share of a typical step, so that noise does not count its
+ * surprising view is the verdict. A spike does not count towards the means. A value must pass what was seen by a share of a typical step, so that noise does not count its
  * own records; a step to what is usual at that time of day is no surprise. Values that are far out wait a hundred samples before
  * they become part of what is usual, so that a fault that lasts, or comes again, is still one.
  *
@@ -263,6 +263,8 @@ export class AnomalyDetector {
   private distance = noMoments();
   /** The last values since the last gap, in a ring. */
   private readonly window = new Float64Array(longestLevel);
+  /** The same with the median of those before it in place of a value that is anomalous by itself: one spike is no level. */
+  private readonly calm = new Float64Array(longestLevel);
   private windowSize = 0;
   private windowAt = 0;
   private features = Array.from({ length: featureCount }, () => new Feature());
@@ -286,20 +288,26 @@ export class AnomalyDetector {
     const usual = timeMs - this.firstMs >= seasonFromMs ? this.season.range(timeMs) : null;
     const middle = this.recentMedian();
     if (this.windowSize > 0) include(this.step, Math.abs(value - this.newest(0)));
-    this.remember(value);
-    this.view(value, middle, usual);
-
+    const { seen } = this;
+    seen[valueFeature] = value;
+    seen[stepFeature] = value - middle;
+    seen[seasonFeature] = usual === null ? Number.NaN : outside(value, usual);
     let surprise = 0;
     let from = valueFeature;
-    for (let i = 0; i < featureCount; i++) {
-      const own = this.seen[i]!;
-      if (Number.isNaN(own) || (i === stepFeature && this.seen[seasonFeature] === 0)) continue;
-      const each = this.features[i]!.surprise(own, slack, slack);
+    const judge = (i: number): void => {
+      if (Number.isNaN(seen[i]!)) return;
+      const each = this.features[i]!.surprise(seen[i]!, slack, slack);
       if (each > surprise) {
         surprise = each;
         from = i;
       }
-    }
+    };
+    judge(valueFeature);
+    if (seen[seasonFeature] !== 0) judge(stepFeature);
+    judge(seasonFeature);
+    this.remember(value, surprise >= anomalyThreshold && !Number.isNaN(middle) ? middle : value);
+    this.viewLevels();
+    for (let i = firstLevelFeature; i < seasonFeature; i++) judge(i);
 
     const anomalous = surprise >= anomalyThreshold;
     if (this.anomaly && sample - this.alerts.lastSample > quietSamples) this.anomaly = null;
@@ -320,7 +328,7 @@ export class AnomalyDetector {
       lastMs: orNull(this.lastMs),
       step: { ...this.step },
       distance: { ...this.distance },
-      window: Array.from({ length: this.windowSize }, (_, i) => this.newest(this.windowSize - 1 - i)),
+      window: Array.from({ length: this.windowSize }, (_, i) => this.place(this.windowSize - 1 - i)).map((at) => [this.window[at]!, this.calm[at]!] as const),
       features: this.features.map(({ upper, lower, moments }) => ({ upper: upper.snapshot(), lower: lower.snapshot(), moments: { ...moments } })),
       season: { startMs: orNull(season.startMs), low: gappy(season.low), high: gappy(season.high), lowBefore: gappy(season.lowBefore), highBefore: gappy(season.highBefore), pending: [...season.pending] },
       held: this.held.map(({ features, ...rest }) => ({ ...rest, features: gappy(features) })),
@@ -338,7 +346,7 @@ export class AnomalyDetector {
     detector.lastMs = snapshot.lastMs ?? Number.NaN;
     detector.step = { ...snapshot.step };
     detector.distance = { ...snapshot.distance };
-    for (const value of snapshot.window) detector.remember(value);
+    for (const [value, calm] of snapshot.window) detector.remember(value, calm);
     detector.features = snapshot.features.map(({ upper, lower, moments }) => new Feature(Tail.restore(upper), Tail.restore(lower), { ...moments }));
     season.startMs = snapshot.season.startMs ?? Number.NaN;
     season.low = filled(snapshot.season.low, Infinity);
@@ -366,11 +374,16 @@ export class AnomalyDetector {
 
   /** The value `back` places before the newest. */
   private newest(back: number): number {
-    return this.window[(this.windowAt - 1 - back + 2 * longestLevel) % longestLevel]!;
+    return this.window[this.place(back)]!;
   }
 
-  private remember(value: number): void {
+  private place(back: number): number {
+    return (this.windowAt - 1 - back + 2 * longestLevel) % longestLevel;
+  }
+
+  private remember(value: number, calm: number): void {
     this.window[this.windowAt] = value;
+    this.calm[this.windowAt] = calm;
     this.windowAt = (this.windowAt + 1) % longestLevel;
     if (this.windowSize < longestLevel) this.windowSize++;
   }
@@ -391,11 +404,9 @@ export class AnomalyDetector {
     return count === 0 ? Number.NaN : sorted[count >> 1]!;
   }
 
-  /** Puts the six views of the newest value into `seen`; NaN where there is no view yet. */
-  private view(value: number, middle: number, usual: Range | null): void {
+  /** Puts the moving means into `seen`; NaN where one is not full yet. */
+  private viewLevels(): void {
     const { seen } = this;
-    seen[valueFeature] = value;
-    seen[stepFeature] = value - middle;
     let sum = 0;
     let added = 0;
     for (let i = 0; i < levels.length; i++) {
@@ -404,10 +415,9 @@ export class AnomalyDetector {
         seen[firstLevelFeature + i] = Number.NaN;
         continue;
       }
-      for (; added < length; added++) sum += this.newest(added);
+      for (; added < length; added++) sum += this.calm[this.place(added)]!;
       seen[firstLevelFeature + i] = sum / length;
     }
-    seen[seasonFeature] = usual === null ? Number.NaN : outside(value, usual);
   }
 
   private extend(timeMs: number, value: number, surprise: number, from: number, slack: number, middle: number, usual: Range | null): void {
