@@ -11,3 +11,5 @@ export { type SimulatedUsage, USAGE_ANNOTATIONS, usageAnnotations } from './cont
 export { CONTROL_PLANE_TIMEOUT_MS, describeWithControlPlane } from './controlplane/describe.js';
 export { ForeignServerError, TestNats, type TestNatsOptions, TestPostgres, TestServer, type TestServerOptions, startNats, startPostgres, startRedis } from './servers/servers.js';
 export * from './builders.js';
+export { type PrometheusFault, type PrometheusOptions, type SeenQuery, TestPrometheus, startPrometheus } from './prometheus/prometheus.js';
+export { type SeriesDefinition, counterOf } from './prometheus/promql.js';

@@ -4,8 +4,9 @@
  * no binary is to be had, a container, if a Docker engine answers.
  */
 import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import {
-  type NatsServerHandle, type ServerHandle, ServerUnavailableError,
+  type NatsServerHandle, type ServerHandle, ServerStartError, ServerUnavailableError,
   startNats as startNatsServer, startPostgres as startPostgresServer, startRedis as startRedisServer,
 } from '@upid/platform';
 import pg from 'pg';
@@ -212,10 +213,23 @@ export async function startPostgres(options: TestServerOptions & { settings?: Re
   const settings = { fsync: 'off', full_page_writes: 'off', ...options.settings };
   const own = options.own ?? options.settings !== undefined;
   const password = randomBytes(12).toString('hex');
-  return new TestPostgres(named('UPID_DATABASE_URL', own) ?? (await ours('postgres', (dir, port) => startPostgresServer({ dir, port, settings }), {
+  return new TestPostgres(named('UPID_DATABASE_URL', own) ?? (await ours('postgres', (dir, port) => whenOrphansAreGone(() => startPostgresServer({ dir, port, settings })), {
     image: 'timescale/timescaledb:latest-pg17', port: 5432, command: ['postgres', ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])],
     environment: { POSTGRES_USER: 'upid', POSTGRES_DB: 'upid', POSTGRES_PASSWORD: password }, url: (address) => `postgres://upid:${password}@${address}/upid`,
   })));
+}
+
+/** After a crash the old server's backends may still be at work, and hold its shared memory until they notice: the new one waits. */
+async function whenOrphansAreGone(start: () => Promise<ServerHandle>): Promise<ServerHandle> {
+  for (const deadline = Date.now() + 60_000; ;) {
+    try {
+      return await start();
+    } catch (error) {
+      const held = error instanceof ServerStartError && /pre-existing shared memory block|Is another postmaster/.test(error.message);
+      if (!held || Date.now() > deadline) throw error;
+      await delay(100);
+    }
+  }
 }
 
 /** The server that the environment names, unless the test needs its own. */
