@@ -1,0 +1,202 @@
+import { fork, spawn, type ChildProcess } from 'node:child_process';
+import { createWriteStream } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { copyIn, Database, freePort, startNats, startPostgres } from '@upid/platform';
+import type { Benchmark, BenchmarkContext, Figures } from './benchmark.js';
+import { useOf, type ProcessUse } from './ingest/processes.js';
+import type { FromPublisher, ToPublisher } from './ingest/publisher.js';
+
+const CLUSTER = 'bench';
+const CONTAINERS = 10_000;
+/** Batches that the publisher is ahead of the fold at most: about two hours of the cluster's data. */
+const OUTSTANDING = 3_000;
+const WARM_UP_SECONDS = 15;
+const DAY_MS = 86_400_000;
+
+/** Counters and histograms of a Prometheus text. */
+async function metricsAt(url: string): Promise<Map<string, number>> {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  const values = new Map<string, number>();
+  for (const line of text.split('\n')) {
+    const found = /^([a-zA-Z_:]+)(?:\{([^}]*)\})? ([-+0-9.eE]+)$/.exec(line);
+    if (!found) continue;
+    const le = /le="([^"]+)"/.exec(found[2] ?? '')?.[1];
+    values.set(le === undefined ? (found[1] as string) : `${found[1]}|${le}`, Number(found[3]));
+  }
+  return values;
+}
+
+/** The quantile of what a histogram counted between two readings: the bound of its bucket. */
+function quantileBetween(before: Map<string, number>, after: Map<string, number>, name: string, q: number): number | null {
+  const buckets = [...after.keys()].filter((key) => key.startsWith(`${name}_bucket|`)).map((key) => ({ bound: Number(key.split('|')[1]?.replace('+Inf', 'Infinity')), count: (after.get(key) ?? 0) - (before.get(key) ?? 0) })).sort((a, b) => a.bound - b.bound);
+  const total = buckets.at(-1)?.count ?? 0;
+  if (total === 0) return null;
+  return buckets.find((bucket) => bucket.count >= q * total)?.bound ?? null;
+}
+
+/** A plain COPY of wide rows into one table, from one process, for `seconds`: what the same machine does without any of this. */
+async function rowCopy(database: Database, seconds: number): Promise<number> {
+  await database.query('CREATE TABLE IF NOT EXISTS row_copy (at timestamptz NOT NULL, pod integer NOT NULL, container integer NOT NULL, cpu double precision, cpu_peak double precision, memory double precision, memory_peak double precision, receive double precision, transmit double precision)');
+  const columns = { at: 'timestamptz', pod: 'int4', container: 'int4', cpu: 'float8', cpu_peak: 'float8', memory: 'float8', memory_peak: 'float8', receive: 'float8', transmit: 'float8' } as const;
+  const started = performance.now();
+  let rows = 0;
+  for (let minute = 0; performance.now() - started < seconds * 1000; minute++) {
+    const at = 1_700_000_000_000 + minute * 60_000;
+    rows += await database.transaction((tx) => copyIn(tx, 'row_copy', columns, (function* () {
+      for (let i = 0; i < 50_000; i++) yield [at, i, i & 1, (i * 37) % 4000, (i * 41) % 500, i * 4096, i & 7, i * 100, i * 70];
+    })()));
+  }
+  const elapsed = performance.now() - started;
+  await database.query('DROP TABLE row_copy');
+  return (rows * 6 * 60_000) / elapsed;
+}
+
+interface Reading { readonly at: number; readonly metrics: Map<string, number>; readonly use: Record<'intelligence' | 'nats' | 'postgres' | 'publisher', ProcessUse | null> }
+
+async function run({ log, args }: BenchmarkContext): Promise<Figures> {
+  const { values: options } = parseArgs({ args: [...args], options: { seconds: { type: 'string', default: '180' }, rate: { type: 'string' }, containers: { type: 'string', default: String(CONTAINERS) }, replicas: { type: 'string', default: '1' }, keep: { type: 'boolean', default: false } } });
+  const seconds = Number(options.seconds);
+  const containers = Number(options.containers);
+  const rate = options.rate === undefined ? null : Number(options.rate);
+  const dir = await mkdtemp(join(tmpdir(), 'upid-bench-ingest-'));
+  const closing: (() => Promise<unknown>)[] = [];
+  try {
+    const nats = await startNats({ dir: join(dir, 'nats') });
+    closing.push(() => nats.stop());
+    const postgres = await startPostgres({ dir: join(dir, 'postgres') });
+    closing.push(() => postgres.stop());
+    const database = new Database({ url: postgres.url, schema: 'intelligence' });
+    closing.push(() => database.close());
+
+    const healthPorts: number[] = [];
+    const services: ChildProcess[] = [];
+    for (let replica = 0; replica < Number(options.replicas); replica++) {
+      const port = await freePort();
+      healthPorts.push(port);
+      const child = spawn(process.execPath, [join(import.meta.dirname, '../../services/intelligence/dist/main.js')], {
+        env: { ...process.env, UPID_NATS_URL: nats.url, UPID_DATABASE_URL: postgres.url, UPID_HEALTH_PORT: String(port), UPID_LOG_LEVEL: 'info' }, stdio: ['ignore', 'pipe', 'pipe'],
+      });
+      const file = createWriteStream(join(dir, `intelligence-${replica}.log`));
+      child.stdout.pipe(file, { end: false });
+      child.stderr.pipe(file, { end: false });
+      services.push(child);
+      closing.push(async () => {
+        const ended = new Promise((resolve) => { child.once('exit', resolve); });
+        if (child.exitCode === null && child.kill('SIGTERM')) await ended;
+      });
+    }
+    const urls = healthPorts.map((port) => `http://127.0.0.1:${port}`);
+    for (const url of urls) {
+      const deadline = Date.now() + 60_000;
+      while (!(await fetch(`${url}/health/ready`).then((answer) => answer.ok, () => false))) {
+        if (Date.now() > deadline) throw new Error(`intelligence did not become ready; its log: ${(await readFile(join(dir, 'intelligence-0.log'), 'utf8')).slice(-2000)}`);
+        await delay(100);
+      }
+    }
+
+    const publisher = fork(join(import.meta.dirname, 'ingest/publisher.js'), { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    closing.push(async () => {
+      const ended = new Promise((resolve) => { publisher.once('exit', resolve); });
+      if (publisher.exitCode === null && publisher.kill('SIGTERM')) await ended;
+    });
+    let published: FromPublisher = { type: 'published', batches: 0, values: 0, bytes: 0, minutes: 0, stopped: false };
+    publisher.on('message', (message: FromPublisher) => { published = message; });
+    const tell = (message: ToPublisher) => publisher.connected && publisher.send(message);
+    const firstDayMs = Math.floor(Date.now() / DAY_MS - 60) * DAY_MS;
+    tell({ type: 'start', natsUrl: nats.url, clusterId: CLUSTER, containers, seed: 7, firstMinute: firstDayMs / 60_000, outstanding: OUTSTANDING, valuesPerMinute: rate });
+
+    const allMetrics = async (): Promise<Map<string, number>> => {
+      const sum = new Map<string, number>();
+      for (const each of await Promise.all(urls.map(metricsAt))) for (const [name, value] of each) sum.set(name, (sum.get(name) ?? 0) + value);
+      return sum;
+    };
+    const read = async (): Promise<Reading> => {
+      const uses = await Promise.all([...services.map((child) => useOf(child.pid ?? 0)), useOf(nats.pid), useOf(postgres.pid), useOf(publisher.pid ?? 0)]);
+      const ofServices = uses.slice(0, services.length);
+      const intelligence = ofServices.every((use) => use !== null) ? ofServices.reduce<ProcessUse>((sum, use) => ({ cpuSeconds: sum.cpuSeconds + (use?.cpuSeconds ?? 0), rssBytes: sum.rssBytes + (use?.rssBytes ?? 0) }), { cpuSeconds: 0, rssBytes: 0 }) : null;
+      const [ofNats = null, ofPostgres = null, ofPublisher = null] = uses.slice(services.length);
+      return { at: performance.now(), metrics: await allMetrics(), use: { intelligence, nats: ofNats, postgres: ofPostgres, publisher: ofPublisher } };
+    };
+    const folded = (metrics: Map<string, number>) => metrics.get('upid_publish_to_folded_ms_count') ?? 0;
+
+    let latest = await allMetrics();
+    const until = async (condition: () => boolean, limitMs: number, what: string) => {
+      const deadline = performance.now() + limitMs;
+      let nextLine = performance.now() + 10_000;
+      while (!condition()) {
+        if (performance.now() > deadline) throw new Error(`${what}: not within ${limitMs / 1000} s`);
+        for (const child of services) if (child.exitCode !== null) throw new Error(`intelligence ended: ${(await readFile(join(dir, 'intelligence-0.log'), 'utf8')).slice(-2000)}`);
+        await delay(250);
+        latest = await allMetrics();
+        tell({ type: 'folded', batches: folded(latest) });
+        if (performance.now() > nextLine) {
+          nextLine += 10_000;
+          log(`${published.minutes} minutes of the cluster published, ${published.batches} batches; stored ${latest.get('upid_batches_stored') ?? 0}, folded ${folded(latest)}`);
+        }
+      }
+    };
+    const warmUntil = performance.now() + WARM_UP_SECONDS * 1000;
+    await until(() => performance.now() > warmUntil, 600_000, 'warming up');
+    const before = await read();
+    log(`measuring for ${seconds} s`);
+    await until(() => performance.now() > before.at + seconds * 1000, seconds * 1000 + 60_000, 'measuring');
+    const after = await read();
+    tell({ type: 'stop' });
+    await until(() => published.stopped && folded(latest) >= published.batches, 300_000, 'folding what was published');
+    log('all that was published is folded');
+
+    const valuesPerBatch = published.values / published.batches;
+    const perMinute = 60_000 / (after.at - before.at);
+    const difference = (name: string) => (after.metrics.get(name) ?? 0) - (before.metrics.get(name) ?? 0);
+    const storage = await sizeOnDisk(database, firstDayMs, published.minutes, published.values / published.minutes);
+    await database.query('CHECKPOINT');
+    log('measuring a plain COPY of wide rows');
+    const copied = await rowCopy(database, Math.min(20, Math.max(5, seconds / 9)));
+    const metricsPerMinute = difference('upid_publish_to_folded_ms_count') * valuesPerBatch * perMinute;
+    const figures: Record<string, number | string | null> = {
+      metrics_per_minute: Math.round(metricsPerMinute), published_metrics_per_minute: Math.round(difference('upid_batches_stored') * valuesPerBatch * perMinute),
+      samples_per_minute: Math.round(difference('upid_rows_stored') * perMinute), row_copy_metrics_per_minute: Math.round(copied), row_copy_ratio: Math.round((metricsPerMinute / copied) * 100) / 100,
+      publish_to_commit_p50_ms: quantileBetween(before.metrics, after.metrics, 'upid_publish_to_commit_ms', 0.5), publish_to_commit_p99_ms: quantileBetween(before.metrics, after.metrics, 'upid_publish_to_commit_ms', 0.99),
+      publish_to_folded_p50_ms: quantileBetween(before.metrics, after.metrics, 'upid_publish_to_folded_ms', 0.5), publish_to_folded_p99_ms: quantileBetween(before.metrics, after.metrics, 'upid_publish_to_folded_ms', 0.99),
+      ...storage, payload_bytes_per_value: Math.round((published.bytes / published.values) * 100) / 100, containers, measured_seconds: Math.round((after.at - before.at) / 1000), cluster_days: Math.round((published.minutes / 1440) * 100) / 100,
+    };
+    for (const name of ['intelligence', 'nats', 'postgres', 'publisher'] as const) {
+      const [from, to] = [before.use[name], after.use[name]];
+      figures[`${name}_cpu_cores`] = from && to ? Math.round(((to.cpuSeconds - from.cpuSeconds) * 1000 * 100) / (after.at - before.at)) / 100 : null;
+      figures[`${name}_rss_bytes`] = to ? to.rssBytes : null;
+    }
+    return figures;
+  } finally {
+    for (const close of closing.reverse()) await close();
+    if (options.keep) log(`kept ${dir}`);
+    else await rm(dir, { recursive: true, force: true });
+  }
+}
+
+/** Bytes that a day's packed samples and aggregates take, indexes included, a value of that day; the whole of what is there where no day is full. */
+async function sizeOnDisk(database: Database, firstDayMs: number, minutes: number, valuesPerMinute: number): Promise<Record<string, number | null>> {
+  // The last hours may still be open in the aggregates of days; full days are measured where there are any.
+  const days = Math.floor(minutes / 1440);
+  const { rows: partitions } = await database.query<{ name: string; bytes: number }>(
+    `SELECT c.relname AS name, pg_total_relation_size(c.oid)::float8 AS bytes FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent WHERE p.relname = 'pod_hour' ORDER BY 1`);
+  const ofDay = (index: number) => `pod_hour_p${new Date(firstDayMs + index * DAY_MS).toISOString().slice(0, 10).replaceAll('-', '')}`;
+  const wanted = days > 0 ? Array.from({ length: days }, (_, i) => ofDay(i)) : [ofDay(0)];
+  const values = (days > 0 ? days * 1440 : minutes) * valuesPerMinute;
+  const samples = partitions.filter((each) => wanted.includes(each.name)).reduce((sum, each) => sum + each.bytes, 0);
+  const { rows: [whole] } = await database.query<{ bytes: number }>(
+    `SELECT sum(pg_total_relation_size(c.oid))::float8 AS bytes FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid LEFT JOIN pg_class p ON p.oid = i.inhparent WHERE c.relkind = 'r' AND p.relname IN ('workload_hour', 'workload_day')`);
+  const aggregates = (whole?.bytes ?? 0) / (minutes * valuesPerMinute);
+  const round = (value: number) => Math.round(value * 1000) / 1000;
+  return { bytes_per_value: round(samples / values + aggregates), samples_bytes_per_value: round(samples / values), aggregates_bytes_per_value: round(aggregates) };
+}
+
+export const benchmark: Benchmark = {
+  name: 'ingest',
+  summary: 'telemetry through JetStream into PostgreSQL, folds included: metrics a minute, latencies, CPU, bytes a value (--seconds N, --rate METRICS_PER_MINUTE)',
+  floors: {},
+  run,
+};

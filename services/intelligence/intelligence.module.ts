@@ -1,0 +1,51 @@
+import { Module, type DynamicModule } from '@nestjs/common';
+import { DAY_MS, type Policy } from '@upid/contracts';
+import { createCounter, prepareTimes, type Platform, type TimeTable } from '@upid/platform';
+import { Histogram } from 'prom-client';
+import { FoldRepository } from './fold/fold.repository.js';
+import { FoldService } from './fold/fold.service.js';
+import { CoverageRepository } from './ingest/coverage.repository.js';
+import { IngestConsumer } from './ingest/ingest.consumer.js';
+import { IngestRepository } from './ingest/ingest.repository.js';
+import { IngestService } from './ingest/ingest.service.js';
+
+const POD_HOURS: TimeTable = { table: 'pod_hour', timeColumn: 'hour', chunkDays: 1, retentionDays: 90, columnstore: { afterDays: 2, segmentBy: ['pod'], orderBy: 'hour' } };
+const WORKLOAD_HOURS: TimeTable = { table: 'workload_hour', timeColumn: 'hour', chunkDays: 7, retentionDays: 396, columnstore: { afterDays: 14, segmentBy: ['workload'], orderBy: 'hour' } };
+const WORKLOAD_DAYS: TimeTable = { table: 'workload_day', timeColumn: 'day', chunkDays: 30, retentionDays: 396 };
+/** Packed hours by time: samples 90 days, aggregates 13 months. */
+export const TIME_TABLES: readonly TimeTable[] = [POD_HOURS, WORKLOAD_HOURS, WORKLOAD_DAYS];
+
+/** Names of stored batches are kept longer than the stream (3 days) and any honest spool. */
+const NAME_DAYS = 30;
+const nowMs = (): number => Date.now();
+
+/** From a millisecond to ten minutes in steps of a tenth: a quantile read from it is at most that far off. */
+const LATENCY_BUCKETS_MS = Array.from({ length: 140 }, (_, i) => Math.round(1.1 ** i * 100) / 100);
+
+/** Wires intelligence: one instance of each part, and the loops that fold. */
+@Module({})
+export class IntelligenceModule {
+  static for(platform: Platform, _options: { readonly policy: Policy }): DynamicModule {
+    const { database, databaseCapabilities, outbox, cache, metrics, log } = platform;
+    const committed = new Histogram({ name: 'upid_publish_to_commit_ms', help: 'From the publishing of a batch to its commit, ms', buckets: LATENCY_BUCKETS_MS, registers: [metrics] });
+    const folded = new Histogram({ name: 'upid_publish_to_folded_ms', help: 'From the publishing of a batch to the commit of its fold, ms', buckets: LATENCY_BUCKETS_MS, registers: [metrics] });
+    const batches = createCounter(metrics, 'upid_batches_stored', 'Batches that were new and are stored');
+    const rows = createCounter(metrics, 'upid_rows_stored', 'Samples and request rows of them');
+    const duplicates = createCounter(metrics, 'upid_batches_duplicate', 'Batches that were stored already');
+    const windows = createCounter(metrics, 'upid_windows_folded', 'Windows that were folded and published');
+
+    const ingestRepository = new IngestRepository(database);
+    const ingest = new IngestService(ingestRepository, { stored: (count, ofRows) => { batches.inc(count); rows.inc(ofRows); }, duplicates: (count) => duplicates.inc(count), committed: (ms) => committed.observe(ms) }, nowMs);
+    const coverage = new CoverageRepository(database);
+    const prepare = async (hourMs: number) => { for (const table of TIME_TABLES) await prepareTimes(database, databaseCapabilities, table, [hourMs]); };
+    const fold = new FoldService(new FoldRepository(database), outbox, cache, prepare, { folded: (ms) => folded.observe(ms), windows: (count) => windows.inc(count) }, log, { nowMs });
+    platform.loop('fold', 250, () => fold.step());
+    platform.loop('fold-days', 5_000, () => fold.stepDays());
+    platform.loop('forget-names', 3_600_000, () => ingestRepository.forgetNames(new Date(nowMs() - NAME_DAYS * DAY_MS)));
+    return {
+      module: IntelligenceModule,
+      controllers: [IngestConsumer],
+      providers: [{ provide: IngestService, useValue: ingest }, { provide: CoverageRepository, useValue: coverage }],
+    };
+  }
+}
