@@ -8,9 +8,10 @@ import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { connect, createServer, type Socket } from 'node:net';
 import { homedir, setPriority } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { forgetProcess, watchProcess } from '../processes.js';
 
 /** What a build leaves behind. */
 export interface ControlPlaneBuild {
@@ -98,6 +99,10 @@ export async function buildControlPlane(progress: Progress = progressOnStderr): 
 async function build(folder: string, progress: Progress): Promise<void> {
   const availability = controlPlaneAvailability();
   if (!availability.available) throw new Error(`The control plane for tests cannot be built: ${availability.reason}.`);
+  // What a builder left that was killed: whoever holds the lock is alone here.
+  for (const name of await readdir(dirname(folder))) {
+    if (name.startsWith(`${basename(folder)}.building-`)) await rm(join(dirname(folder), name), { recursive: true, force: true });
+  }
   const work = await mkdtemp(`${folder}.building-`);
   try {
     const go = goOnPath() ?? (await fetchGo(progress));
@@ -136,8 +141,14 @@ async function kwokManifests(module: string): Promise<string> {
 /** Runs a command in the program's folder, not in the way of others; gives its output, or throws with it. */
 function run(command: string, args: readonly string[], env: NodeJS.ProcessEnv, onErrorLine?: () => void): Promise<string[]> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { cwd: programFolder, env, stdio: ['ignore', 'pipe', 'pipe'] });
-    if (child.pid !== undefined) setPriority(child.pid, 10);
+    // In a group of its own, so that the watchdog ends it with all that it started.
+    const child = spawn(command, args, { cwd: programFolder, env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+    const { pid } = child;
+    if (pid !== undefined) {
+      watchProcess(pid);
+      child.once('exit', () => forgetProcess(pid));
+      setPriority(pid, 10);
+    }
     const output: string[] = [];
     const errors: string[] = [];
     createInterface({ input: child.stdout }).on('line', (line) => output.push(line));
