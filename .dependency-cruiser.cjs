@@ -38,7 +38,7 @@ module.exports = {
       name: 'services-without-controllers-below', severity: 'error', comment: 'A use case knows nothing of who asks.',
       from: { path: source('service') }, to: { path: '\\.(controller|consumer|handler|module)\\.ts$' },
     },
-    { name: 'not-to-test', severity: 'error', from: { pathNot: ['\\.spec\\.ts$', '^test-e2e/', '^libs/testing/', '^bench/'] }, to: { path: ['\\.spec\\.ts$', '^libs/testing/', '^test-e2e/'] } },
+    { name: 'not-to-test', severity: 'error', from: { pathNot: ['\\.spec\\.ts$', '^test-e2e/', '^libs/testing/', '^bench/', '^simulator/'] }, to: { path: ['\\.spec\\.ts$', '^libs/testing/', '^test-e2e/'] } },
     { name: 'cli-is-a-client', severity: 'error', from: { path: '^cli/' }, to: { path: '^(services|simulator)/' } },
     { name: 'not-to-unresolvable', severity: 'error', from: {}, to: { couldNotResolve: true } },
   ],
