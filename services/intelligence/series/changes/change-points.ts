@@ -202,8 +202,11 @@ interface Found {
   readonly changes: readonly number[];
 }
 
-/** The description of least criterion: n ln(innovation variance) + price · parameters · ln n, over models and numbers of changes. */
-function describe(values: Float64Array): Found {
+/**
+ * The description of least criterion: n ln(innovation variance) + price · parameters · ln n, over models and numbers of changes;
+ * `period` is that of the season that was taken out, 0 for none.
+ */
+function describe(values: Float64Array, period: number): Found {
   const n = values.length;
   const lnN = Math.log(n);
   let spread = 0;
@@ -220,7 +223,7 @@ function describe(values: Float64Array): Found {
     const line = model === 'line';
     let own = Infinity;
     let since = 0;
-    for (const changes of segmentations(subject, line, shortest[model])) {
+    for (const changes of segmentations(subject, line, Math.max(shortest[model], 2 * period))) {
       const count = (model === 'level' ? 0 : 1) + changes.length * (1 + parameters[model] + (line ? 1 : 0));
       const criterion = n * Math.log(innovationVariance(subject, changes, line) + floor) + parameterPrice * count * lnN;
       if (criterion < own) {
@@ -241,7 +244,7 @@ function describe(values: Float64Array): Found {
  * drift, lines) with each number of changes is the segmentation of least squares (Bai and Perron 1998), judged by how well a
  * first-order autoregression around it predicts the next value, at a price for each parameter (Schwarz 1978, with the place of
  * a change priced as Zhang and Siegmund 2007 do). Noise that wanders is thereby described as noise: white noise, red noise and
- * random walks have no changes.
+ * random walks have no changes. Where there is a season a regime lasts at least two of it: a cloudy day is no change of regime.
  *
  * Gaps (null, NaN) are allowed. At most 24 changes. O(n²) for each number of changes tried, n at most 1,000 (longer series are
  * averaged in blocks, and a change is then placed to the block); O(n) memory for each.
@@ -264,8 +267,8 @@ export function changePoints(series: ArrayLike<number | null>, options: ChangePo
   let found: Found = { model: 'level', changes: [] };
   if (count >= 8) {
     const season = options.period === undefined ? seasonOf(values) : Math.round(options.period / block);
-    const level = season > 2 && season <= count / 3 ? withoutSeason(values, season) : values;
-    found = describe(withoutOutliers(level));
+    const seasonal = season > 2 && season <= count / 3;
+    found = describe(withoutOutliers(seasonal ? withoutSeason(values, season) : values), seasonal ? season : 0);
   }
   const bounds = [0, ...found.changes.map((index) => index * block), all.length];
   const regimes: Regime[] = [];

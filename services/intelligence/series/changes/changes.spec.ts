@@ -186,6 +186,18 @@ describe('the description of a trend', () => {
     expect(describeTrend(week, values.map((value, i) => (i > 60 && i < 80 ? null : value)))!.word).toBe('rising');
   });
 
+  it('takes neither weekends nor weather for a shift', () => {
+    const words = (file: string, timeColumn: number, valueColumn: number): string[] => {
+      const rows = readFileSync(join(import.meta.dirname, '../../../../testdata/seasonal', file), 'utf8').trim().split('\n').slice(1).map((line) => line.split(','));
+      const timesMs = rows.map((row) => Date.parse(`${row[timeColumn]!.slice(0, 19).replace(' ', 'T')}Z`));
+      const values = rows.map((row) => Number(row[valueColumn]));
+      return Array.from({ length: 40 }, (_, k) => 500 + k * 190).map((from) => describeTrend(timesMs.slice(from, from + 168), values.slice(from, from + 168))!.word);
+    };
+    const all = [...words('solarpower_hourly.csv', 0, 1), ...words('electricity_hourly.csv', 0, 1)];
+    expect(all.filter((word) => word === 'shifted').length).toBeLessThanOrEqual(8);
+    expect(all.filter((word) => word === 'steady').length).toBeGreaterThanOrEqual(48);
+  });
+
   it('says nothing about next to nothing', () => {
     expect(describeTrend([], [])).toBeNull();
     expect(describeTrend(week.slice(0, 7), [1, 2, 3, 4, 5, 6, 7])).toBeNull();

@@ -132,25 +132,28 @@ export function describeTrend(timesMs: ArrayLike<number>, values: ArrayLike<numb
   const full = interpolated(even.values);
   const period = options.periodMs === undefined ? seasonOf(full) : Math.round(options.periodMs / even.stepMs);
   const calm = withoutOutliers(period > 2 && period <= full.length / 3 ? withoutSeason(full, period) : full);
-  const { indices, model, regimes } = changePoints(calm, { period: 0 });
-  const last = regimes[regimes.length - 1]!;
-  const now = calm.subarray(last.from);
+  const { indices, model } = changePoints(full, { period });
+  const starts = [0, ...indices];
+  const lastStart = starts[starts.length - 1]!;
+  const now = calm.subarray(lastStart);
+  const level = median(now);
   const { slope } = now.length < 2 ? { slope: 0 } : senSlope(now);
   const slopePerDay = (slope * msPerDay) / even.stepMs;
   const p = slopeSignificance(now);
   const mannKendallP = now.length < fewest ? 1 : hamedRao(now).p;
-  const sinceMs = indices.length === 0 ? null : even.startMs + last.from * even.stepMs;
+  const sinceMs = indices.length === 0 ? null : even.startMs + lastStart * even.stepMs;
   const figures = { sinceMs, slopePerDay, p, mannKendallP };
 
   const run = slope * (now.length - 1);
   if (indices.length > 0) {
-    const before = regimes[regimes.length - 2]!;
-    const jump = model === 'level' ? last.level - before.level : startOf(calm, last.from, last.to) - endOf(calm, before.from, before.to);
+    const beforeStart = starts[starts.length - 2]!;
+    const before = median(calm.subarray(beforeStart, lastStart));
+    const jump = model === 'level' ? level - before : startOf(calm, lastStart, calm.length) - endOf(calm, beforeStart, lastStart);
     if (model === 'level' || (model === 'line' && Math.abs(jump) >= Math.abs(run))) {
-      return { ...figures, word: 'shifted', changeRatio: before.level === 0 ? null : last.level / before.level - 1 };
+      return { ...figures, word: 'shifted', changeRatio: before === 0 ? null : level / before - 1 };
     }
   }
-  const changeRatio = last.level === 0 ? null : run / Math.abs(last.level);
+  const changeRatio = level === 0 ? null : run / Math.abs(level);
   const material = changeRatio === null ? run !== 0 : Math.abs(changeRatio) >= leastChange;
   const word = p < alpha && material ? (slope > 0 ? 'rising' : 'falling') : 'steady';
   return { ...figures, word, changeRatio };
