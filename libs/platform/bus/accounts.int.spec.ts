@@ -2,9 +2,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect, headers, type Msg, type NatsConnection, nkeyAuthenticator } from '@nats-io/transport-node';
-import { subjects, STREAMS } from '@upid/contracts';
+import { Controller, Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import type { MicroserviceOptions } from '@nestjs/microservices';
+import { PoisonMessageError, subjects, STREAMS } from '@upid/contracts';
 import { z } from 'zod';
-import { agentUserName, type Bus, connectBus, inboxPrefix, listDeadLetters, natsConfig, type NatsServerHandle, nkeyFile, platformUser, startNats } from '../index.js';
+import { agentUserName, Bus, connectBus, Consume, createLogger, type Delivery, inboxPrefix, JetStreamServer, listDeadLetters, natsConfig, type NatsServerHandle, nkeyFile, platformUser, Query, replayDeadLetter, startNats } from '../index.js';
 
 /**
  * Two agents, each in an account of its own, against the real server: what one can do to the other, to the platform, and to its own cluster.
@@ -91,6 +94,52 @@ describe('what an agent can do', () => {
     const text = 'x'.repeat(3 * 1024 * 1024);
     await b.serve('upid.cmd.v1.b.report', z.unknown(), () => Promise.resolve({ text }));
     expect((await optimizer.request<{ text: string }>('upid.cmd.v1.b.report', null)).text.length).toBe(text.length);
+  });
+});
+
+describe('the rights of a service', () => {
+  it('suffice to wait for streams, consume, bury and replay, answer, tail and tell its lag; and for nothing else', async () => {
+    const log = createLogger('test', { level: 'silent' });
+    await optimizer.ensureStreams(STREAMS);
+    const state = { broken: true, seen: [] as string[] };
+    @Controller()
+    class Results {
+      @Consume({ stream: 'FACTS', subjects: ['upid.v1.*.agent.result'], durable: 'result' })
+      result(message: Delivery): Promise<void> {
+        state.seen.push(message.messageId);
+        return state.broken ? Promise.reject(new PoisonMessageError('not yet')) : Promise.resolve();
+      }
+      @Query('count', z.unknown())
+      count(): Promise<number> { return Promise.resolve(state.seen.length); }
+    }
+    @Module({ controllers: [Results] })
+    class ResultsModule {}
+    const server = new JetStreamServer(optimizer, log);
+    const app = await NestFactory.createMicroservice<MicroserviceOptions>(ResultsModule, { strategy: server, logger: false });
+    await app.listen();
+    await a.publish(subjects.agent('a', 'result'), Buffer.from('{}'), { msgId: 'result/1' });
+    while ((await listDeadLetters(optimizer)).length === 0) await new Promise((resolve) => { setTimeout(resolve, 20); });
+    const [letter] = await listDeadLetters(platform, { service: 'optimizer' });
+    state.broken = false;
+    await replayDeadLetter(platform, 'optimizer', letter!.sequence);
+    expect(state.seen).toEqual(['result/1', 'result/1']);
+    expect(await listDeadLetters(optimizer)).toEqual([]);
+    expect(await server.lag(new Date())).toMatchObject([{ consumer: 'optimizer-result', messages: 0, alarm: false }]);
+    await app.close();
+
+    const tailed: string[] = [];
+    const tail = await platform.tail({ stream: 'FACTS', subjects: ['upid.v1.*.agent.result'], from: new Date(0) }, (message) => { tailed.push(message.messageId); });
+    while (tailed.length === 0) await new Promise((resolve) => { setTimeout(resolve, 20); });
+    await tail.stop();
+
+    // It may ask intelligence, but not publish as it, nor read or remove what is not its own.
+    await expect(optimizer.publish('upid.v1.a.intelligence.rollup', Buffer.from('{}'), { msgId: 'x' })).rejects.toMatchObject({ name: 'NoStreamError' });
+    await expect(optimizer.publish('upid.v1.a.agent.usage', Buffer.from('{}'), { msgId: 'x' })).rejects.toMatchObject({ name: 'NoStreamError' });
+    const manager = await optimizer.jetstreamManager();
+    await expect(manager.streams.delete('FACTS')).rejects.toThrow(/Permissions Violation/);
+    await expect(manager.direct.getMessage('TELEMETRY', { seq: 1 })).rejects.toThrow(/Permissions Violation/);
+    await expect(manager.consumers.add('TELEMETRY', { durable_name: 'optimizer-usage' })).rejects.toThrow(/Permissions Violation/);
+    await expect(optimizer.ask('gateway', 'x', {})).rejects.toMatchObject({ code: 'forbidden' });
   });
 });
 

@@ -1,12 +1,12 @@
 import { AckPolicy, type ConsumerInfo, DeliverPolicy, type JetStreamManager, JetStreamApiError, type JsMsg } from '@nats-io/jetstream';
-import { nanos } from '@nats-io/transport-node';
+import { errors as natsErrors, nanos } from '@nats-io/transport-node';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CONSUMER_DEFAULTS, FUTURE_TOLERANCE_MS, HEADERS, PoisonMessageError } from '@upid/contracts';
 import { type Logger, withCorrelation, withIncomingTrace } from '../logging/logging.js';
 import type { Bus } from './bus.js';
 import { deadLetterOf } from './dead-letters.js';
 import { type BatchDelivery, type Delivery, deliveryOf } from './delivery.js';
-import { BusUnavailableError, isDependencyAway } from './errors.js';
+import { BusUnavailableError, isDependencyAway, NoStreamError } from './errors.js';
 
 export interface ConsumerSpec {
   readonly stream: string;
@@ -140,6 +140,7 @@ export class StreamConsumer {
           await manager.consumers.update(this.spec.stream, this.name, changeable);
           return;
         }
+        if (error instanceof natsErrors.PermissionViolationError) throw new NoStreamError(`This user of the bus may not consume ${this.spec.stream} as ${this.name}`, { cause: error });
         if (this.stopping) return;
         this.log.info({ stream: this.spec.stream, consumer: this.name, reason: reasonOf(error) }, 'waiting for the stream');
         await delay(1_000, undefined, { signal: this.aborted.signal }).catch(() => undefined);

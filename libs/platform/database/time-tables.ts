@@ -73,7 +73,8 @@ export async function createTimeTables(database: Database, capabilities: Databas
 
 async function hypertable(tx: Tx, database: Database, capabilities: DatabaseCapabilities, each: TimeTable): Promise<void> {
   const name = `${database.schema}.${each.table}`;
-  await tx.query(`SELECT public.create_hypertable($1::regclass, public.by_range($2, make_interval(days => $3)), if_not_exists => true, create_default_indexes => false)`, [name, each.timeColumn, each.chunkDays]);
+  // The form that every version of TimescaleDB 2 knows.
+  await tx.query(`SELECT public.create_hypertable($1::regclass, $2::name, chunk_time_interval => make_interval(days => $3), if_not_exists => true, create_default_indexes => false)`, [name, each.timeColumn, each.chunkDays]);
   await tx.query(`SELECT public.remove_retention_policy($1::regclass, if_exists => true)`, [name]);
   await tx.query(`SELECT public.add_retention_policy($1::regclass, make_interval(days => $2))`, [name, each.retentionDays]);
   if (capabilities.level !== 'timescaledb_columnstore' || !each.columnstore) return;

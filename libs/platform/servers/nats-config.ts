@@ -60,11 +60,11 @@ export function platformUser(options: {
     if (!stream || !durable) throw new NatsConfigError(`${name} consumes ${JSON.stringify(each)}, which is not STREAM/durable`);
     // The oldest message that waits is read for the age of the lag.
     publish.push(`$JS.API.DIRECT.GET.${stream}`);
-    if (durable === '*') publish.push(`$JS.API.CONSUMER.CREATE.${stream}.>`, `$JS.API.CONSUMER.INFO.${stream}.*`, `$JS.API.CONSUMER.DELETE.${stream}.*`, `$JS.API.CONSUMER.MSG.NEXT.${stream}.*`);
+    if (durable === '*') publish.push(`$JS.API.CONSUMER.CREATE.${stream}`, `$JS.API.CONSUMER.CREATE.${stream}.>`, `$JS.API.CONSUMER.INFO.${stream}.*`, `$JS.API.CONSUMER.DELETE.${stream}.*`, `$JS.API.CONSUMER.MSG.NEXT.${stream}.*`);
     else {
       const consumer = `${name}-${durable}`;
       publish.push(
-        `$JS.API.CONSUMER.CREATE.${stream}.${consumer}`, `$JS.API.CONSUMER.CREATE.${stream}.${consumer}.>`, `$JS.API.CONSUMER.INFO.${stream}.${consumer}`,
+        `$JS.API.CONSUMER.DURABLE.CREATE.${stream}.${consumer}`, `$JS.API.CONSUMER.INFO.${stream}.${consumer}`,
         `$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`, `$JS.ACK.${stream}.${consumer}.>`,
       );
     }
