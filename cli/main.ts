@@ -4,6 +4,7 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { CommandError, EXIT } from './client.js';
 import { registerClientCommands } from './commands/register.js';
 import { down } from './up/down.js';
+import { makeKeys } from './up/keys.js';
 import { StateFolder } from './up/state.js';
 import { status } from './up/status.js';
 import { ROOT, up } from './up/up.js';
@@ -34,6 +35,8 @@ program.command('down').option('--leave-asleep', 'end even where something sleep
   .action((flags: { leaveAsleep?: boolean; state: string }) => down(new StateFolder(flags.state), { leaveAsleep: flags.leaveAsleep ?? false }));
 program.command('status').option('--json', 'for programs').option(...stateOption)
   .action(async (flags: { json?: boolean; state: string }) => { process.exitCode = await status(new StateFolder(flags.state), flags.json ?? false); });
+program.command('keys').requiredOption('--dir <dir>', 'folder for keys').option('--cluster <ids...>', 'ids of clusters', ['demo']).option('--database-host <host>', 'host of the database', 'postgres')
+  .action((flags: { dir: string; cluster: string[]; databaseHost: string }) => makeKeys({ dir: flags.dir, clusters: flags.cluster, databaseHost: flags.databaseHost }));
 
 registerClientCommands(program, stateOption);
 

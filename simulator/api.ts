@@ -46,10 +46,10 @@ export class KubernetesApi {
     });
   }
 
-  async listen(port: number): Promise<number> {
+  async listen(port: number, host = '127.0.0.1'): Promise<number> {
     await new Promise<void>((resolve, reject) => {
       this.server.once('error', reject);
-      this.server.listen(port, '127.0.0.1', () => resolve());
+      this.server.listen(port, host, () => resolve());
     });
     const address = this.server.address();
     return typeof address === 'object' && address !== null ? address.port : port;

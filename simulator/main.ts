@@ -14,9 +14,12 @@ import { parseScenario } from './scenario.js';
 /** Runs a demo cluster: a Kubernetes API, a Prometheus range API, and a kubeconfig that leads to them. */
 const settings = {
   scenario: setting('UPID_SIMULATOR_SCENARIO', z.string(), 'file of the scenario, YAML'),
-  port: setting('UPID_SIMULATOR_PORT', z.coerce.number().int().min(0).max(65_535).default(0), 'port of the Kubernetes API on 127.0.0.1'),
-  prometheusPort: setting('UPID_SIMULATOR_PROMETHEUS_PORT', z.coerce.number().int().min(0).max(65_535).default(0), 'port of the Prometheus range API on 127.0.0.1'),
+  host: setting('UPID_SIMULATOR_HOST', z.string().default('127.0.0.1'), 'address that both APIs listen on'),
+  url: setting('UPID_SIMULATOR_URL', z.url().optional(), 'URL of the Kubernetes API as the kubeconfig names it; default: this machine'),
+  port: setting('UPID_SIMULATOR_PORT', z.coerce.number().int().min(0).max(65_535).default(0), 'port of the Kubernetes API'),
+  prometheusPort: setting('UPID_SIMULATOR_PROMETHEUS_PORT', z.coerce.number().int().min(0).max(65_535).default(0), 'port of the Prometheus range API'),
   dir: setting('UPID_SIMULATOR_DIR', z.string(), 'folder for the kubeconfig and for what clients have changed'),
+  healthHost: setting('UPID_HEALTH_HOST', z.string().default('127.0.0.1'), 'address that health is served on'),
   healthPort: setting('UPID_HEALTH_PORT', z.coerce.number().int().min(0).max(65_535).default(0), 'port of /health/live and /health/ready'),
 } as const;
 
@@ -49,17 +52,17 @@ cluster.whenChanged(save);
 save();
 
 const api = new KubernetesApi(cluster, figures, accessLog);
-const port = await api.listen(config.port);
+const port = await api.listen(config.port, config.host);
 const prometheus = new TestPrometheus({ series: historySeries(cluster, figures) });
-await prometheus.listen(config.prometheusPort);
+await prometheus.listen(config.prometheusPort, config.host);
 await writeFile(join(config.dir, 'kubeconfig'), JSON.stringify({
-  apiVersion: 'v1', kind: 'Config', 'current-context': scenario.name, clusters: [{ name: scenario.name, cluster: { server: `http://127.0.0.1:${port}` } }], users: [{ name: 'simulated', user: { token: 'simulated' } }], contexts: [{ name: scenario.name, context: { cluster: scenario.name, user: 'simulated' } }],
+  apiVersion: 'v1', kind: 'Config', 'current-context': scenario.name, clusters: [{ name: scenario.name, cluster: { server: config.url ?? `http://127.0.0.1:${port}` } }], users: [{ name: 'simulated', user: { token: 'simulated' } }], contexts: [{ name: scenario.name, context: { cluster: scenario.name, user: 'simulated' } }],
 }, null, 2), { mode: 0o600 });
 
 const ticking = setInterval(() => accessLog.tick(), TICK_MS);
 const pruning = setInterval(() => figures.prune(), 600_000);
 const health = new Health();
-const healthServer = await serveHealth({ service: 'simulator', host: '127.0.0.1', port: config.healthPort, health, metrics: createMetrics('simulator') });
+const healthServer = await serveHealth({ service: 'simulator', host: config.healthHost, port: config.healthPort, health, metrics: createMetrics('simulator') });
 log.info({ scenario: scenario.name, port, nodes: cluster.nodes.length, workloads: scenario.workloads.length }, 'the simulated cluster runs');
 
 async function end(): Promise<void> {

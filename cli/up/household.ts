@@ -1,8 +1,8 @@
 import { mkdir, writeFile } from 'node:fs/promises';
-import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { agentUserName, freePort, natsConfig, nkeyFile, type ServerHandle, startNats, startPostgres, startRedis } from '@upid/platform';
 import { platformUsers, seedFile } from './bus-users.js';
+import { apiKeysFile } from './keys.js';
 import type { StateFolder } from './state.js';
 import { type ProcessSpec, type RunningProcess, startNode } from './supervisor.js';
 
@@ -55,7 +55,7 @@ export async function planHousehold(options: HouseholdOptions): Promise<Househol
   const signing = await nkeyFile(seedFile(keys, 'command-signing'));
   const apiKey = await state.apiKey();
   const apiKeysFile = join(keys, 'api-keys.json');
-  await writeFile(apiKeysFile, JSON.stringify({ keys: [{ name: 'local', sha256: createHash('sha256').update(apiKey).digest('hex'), role: 'admin', clusters: ['*'] }] }, null, 2), { mode: 0o600 });
+  await writeFile(apiKeysFile, JSON.stringify(apiKeysFile(apiKey), null, 2), { mode: 0o600 });
 
   const specs: ProcessSpec[] = [];
   const urls: (() => Record<string, string>)[] = [];

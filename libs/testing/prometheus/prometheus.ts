@@ -68,9 +68,9 @@ export class TestPrometheus implements AsyncDisposable {
     });
   }
 
-  async listen(port: number): Promise<void> {
+  async listen(port: number, host = '127.0.0.1'): Promise<void> {
     this.#port = port;
-    await new Promise<void>((resolve, reject) => this.#server.once('error', reject).listen(port, '127.0.0.1', resolve));
+    await new Promise<void>((resolve, reject) => this.#server.once('error', reject).listen(port, host, resolve));
   }
 
   get url(): string {
