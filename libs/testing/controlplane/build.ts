@@ -194,7 +194,7 @@ function pip(): [string, ...string[]] | undefined {
 
 function answerOf(command: string, args: readonly string[]): string | undefined {
   try {
-    return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], cwd: '/' });
+    return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], cwd: '/', env: process.env });
   } catch {
     return undefined; // not installed, or of no use
   }
