@@ -54,8 +54,8 @@ export async function planHousehold(options: HouseholdOptions): Promise<Househol
   const agent = await nkeyFile(seedFile(keys, agentUserName(options.clusterId)));
   const signing = await nkeyFile(seedFile(keys, 'command-signing'));
   const apiKey = await state.apiKey();
-  const apiKeysFile = join(keys, 'api-keys.json');
-  await writeFile(apiKeysFile, JSON.stringify(apiKeysFile(apiKey), null, 2), { mode: 0o600 });
+  const keysFile = join(keys, 'api-keys.json');
+  await writeFile(keysFile, JSON.stringify(apiKeysFile(apiKey), null, 2), { mode: 0o600 });
 
   const specs: ProcessSpec[] = [];
   const urls: (() => Record<string, string>)[] = [];
@@ -99,7 +99,7 @@ export async function planHousehold(options: HouseholdOptions): Promise<Househol
   await add('cost', 'services/cost/dist/main.js', seed('cost'));
   const mayAct = options.cluster.kind === 'demo' || options.allowChanges;
   await add('optimizer', 'services/optimizer/dist/main.js', { ...seed('optimizer'), UPID_COMMAND_SEED_FILE: seedFile(keys, 'command-signing'), UPID_ACTUATION_CLUSTERS: mayAct ? options.clusterId : '' });
-  await add('gateway', 'services/gateway/dist/main.js', { ...seed('gateway'), UPID_PORT: String(options.port), UPID_API_KEYS_FILE: apiKeysFile });
+  await add('gateway', 'services/gateway/dist/main.js', { ...seed('gateway'), UPID_PORT: String(options.port), UPID_API_KEYS_FILE: keysFile });
 
   let cluster: NodeJS.ProcessEnv;
   if (options.cluster.kind === 'demo') {
