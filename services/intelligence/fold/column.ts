@@ -84,6 +84,70 @@ export class PackWriter {
     this.held = held;
   }
 
+  /**
+   * Rice codes of integers below 2^30 with parameter k, from a whole byte on to the next. The loop of all packing: what
+   * {@link bits} does is written out in it.
+   */
+  riceCodes(values: Int32Array, from: number, to: number, k: number): void {
+    this.reserve((to - from) * 8 + 8);
+    const { bytes } = this;
+    const mask = (1 << k) - 1;
+    let { at } = this;
+    let accumulator = 0;
+    let held = 0;
+    for (let i = from; i < to; i++) {
+      const value = values[i] as number;
+      const quotient = value >>> k;
+      let code: number;
+      let count: number;
+      if (quotient < ESCAPE) {
+        code = ((1 << quotient) - 1) << 1;
+        count = quotient + 1;
+        if (count + k <= 24) {
+          code = (code << k) | (value & mask);
+          count += k;
+        } else {
+          accumulator = (accumulator << count) | code;
+          held += count;
+          while (held >= 8) {
+            held -= 8;
+            bytes[at++] = accumulator >>> held;
+          }
+          code = value & mask;
+          count = k;
+        }
+      } else {
+        const length = 32 - Math.clz32(value);
+        accumulator = (accumulator << (ESCAPE + 6)) | ((((1 << ESCAPE) - 1) << 6) | (length - 1));
+        held += ESCAPE + 6;
+        while (held >= 8) {
+          held -= 8;
+          bytes[at++] = accumulator >>> held;
+        }
+        code = value;
+        count = length;
+      }
+      if (count > 24) {
+        accumulator = (accumulator << (count - 24)) | (code >>> 24);
+        held += count - 24;
+        while (held >= 8) {
+          held -= 8;
+          bytes[at++] = accumulator >>> held;
+        }
+        code &= 0xffffff;
+        count = 24;
+      }
+      accumulator = (accumulator << count) | code;
+      held += count;
+      while (held >= 8) {
+        held -= 8;
+        bytes[at++] = accumulator >>> held;
+      }
+    }
+    if (held > 0) bytes[at++] = accumulator << (8 - held);
+    this.at = at;
+  }
+
   /** Fills the last byte with zeros. */
   endBits(): void {
     if (this.held > 0) this.bytes[this.at++] = this.accumulator << (8 - this.held);
@@ -201,32 +265,49 @@ function bitLength(value: number): number {
   return value < TWO_32 ? 32 - Math.clz32(value) : 64 - Math.clz32(Math.floor(value / TWO_32));
 }
 
-/** Bits that the codes take with parameter k. */
-function riceBits(values: Float64Array, from: number, to: number, k: number): number {
-  const scale = 2 ** -k;
-  let bits = (to - from) * (k + 1);
-  for (let i = from; i < to; i++) {
-    const value = values[i] as number;
-    const quotient = Math.floor(value * scale);
-    bits += quotient < ESCAPE ? quotient : ESCAPE + 5 - k + bitLength(value);
-  }
-  return bits;
-}
+/** How many values have how many bits: enough to choose the parameter by. */
+class BitLengths {
+  private readonly counts = new Int32Array(65);
+  private total = 0;
+  private longest = 0;
 
-/** The parameter that makes the codes shortest (near the mean's bits, or 0 where rare jumps stand among zeros), and their bits. */
-function bestRice(values: Float64Array, from: number, to: number, sum: number): { k: number; bits: number } {
-  const mean = to > from ? sum / (to - from) : 0;
-  const guess = mean < 1 ? 0 : Math.min(31, bitLength(Math.floor(mean)) - 1);
-  let k = 0;
-  let bits = riceBits(values, from, to, 0);
-  for (let each = Math.max(1, guess - 1); each <= Math.min(31, guess + 1); each++) {
-    const of = riceBits(values, from, to, each);
-    if (of < bits) {
-      k = each;
-      bits = of;
-    }
+  clear(): void {
+    for (let length = 0; length <= this.longest; length++) this.counts[length] = 0;
+    this.total = 0;
+    this.longest = 0;
   }
-  return { k, bits };
+
+  add(bits: number): void {
+    this.counts[bits] = (this.counts[bits] as number) + 1;
+    this.total++;
+    if (bits > this.longest) this.longest = bits;
+  }
+
+  /** Estimated bits of the codes with parameter k: values of one length are taken to lie evenly. */
+  private estimate(k: number): number {
+    let bits = this.total * (k + 1);
+    for (let length = k + 1; length <= this.longest; length++) {
+      const count = this.counts[length] as number;
+      if (count > 0) bits += count * (length > k + 4 ? ESCAPE + 5 - k + length : 0.75 * (1 << (length - k)) - 0.5);
+    }
+    return bits;
+  }
+
+  /** The parameter with the shortest codes, near the median's length, and their estimated bits. */
+  best(): { k: number; bits: number } {
+    let median = 0;
+    for (let seen = this.counts[0] as number; seen * 2 < this.total; ) seen += this.counts[++median] as number;
+    let k = 0;
+    let bits = Infinity;
+    for (let each = Math.max(0, median - 2); each <= Math.min(31, median + 1); each++) {
+      const of = this.estimate(each);
+      if (of < bits) {
+        k = each;
+        bits = of;
+      }
+    }
+    return { k, bits };
+  }
 }
 
 function writeRice(out: PackWriter, values: Float64Array, from: number, to: number, k: number): void {
@@ -261,8 +342,10 @@ function readRice(reader: PackReader, values: Float64Array, from: number, to: nu
   reader.endBits();
 }
 
-let distances = new Float64Array(64);
-let steps = new Float64Array(64);
+let distances = new Int32Array(64);
+let steps = new Int32Array(64);
+const distanceLengths = new BitLengths();
+const stepLengths = new BitLengths();
 
 /** Packs `count` values of `values` from `start`. */
 export function packColumn(out: PackWriter, values: Float64Array, start: number, count: number): void {
@@ -286,40 +369,69 @@ export function packColumn(out: PackWriter, values: Float64Array, start: number,
     return;
   }
   const units = low === 0 ? 31 : 31 - Math.clz32(low & -low);
-  const scale = 2 ** units;
+  const perUnit = 2 ** -units;
+  if ((most - least) * perUnit >= 2 ** 29) {
+    packWide(out, values, start, count, least, units);
+    return;
+  }
   if (distances.length < count) {
-    distances = new Float64Array(count * 2);
-    steps = new Float64Array(count * 2);
+    distances = new Int32Array(count * 2);
+    steps = new Int32Array(count * 2);
   }
-  let distanceSum = 0;
-  let stepSum = 0;
-  let widest = 0;
-  let previous = first;
+  distanceLengths.clear();
+  stepLengths.clear();
+  let previous = (first - least) * perUnit;
   for (let i = 0; i < count; i++) {
-    const value = values[start + i] as number;
-    const distance = (value - least) / scale;
+    const distance = ((values[start + i] as number) - least) * perUnit;
+    const step = distance - previous;
+    const zigzag = (step << 1) ^ (step >> 31);
     distances[i] = distance;
-    distanceSum += distance;
-    const step = (value - previous) / scale;
-    const zigzag = step < 0 ? -2 * step - 1 : 2 * step;
     steps[i] = zigzag;
-    stepSum += zigzag;
-    if (zigzag > widest) widest = zigzag;
-    previous = value;
+    distanceLengths.add(32 - Math.clz32(distance));
+    stepLengths.add(32 - Math.clz32(zigzag));
+    previous = distance;
   }
-  const byDistance = bestRice(distances, 0, count, distanceSum);
-  const byStep = widest < WIDEST_STEP ? bestRice(steps, 1, count, stepSum) : null;
-  const bySteps = byStep !== null && byStep.bits <= byDistance.bits;
-  const k = bySteps ? byStep.k : byDistance.k;
+  const byDistance = distanceLengths.best();
+  const byStep = stepLengths.best();
+  const bySteps = byStep.bits <= byDistance.bits;
+  writeHead(out, bySteps, units, bySteps ? byStep.k : byDistance.k, (bySteps ? first : least) * perUnit);
+  if (bySteps) out.riceCodes(steps, 1, count, byStep.k);
+  else out.riceCodes(distances, 0, count, byDistance.k);
+}
+
+function writeHead(out: PackWriter, bySteps: boolean, units: number, k: number, base: number): void {
   out.byte((bySteps ? 2 : 3) + (units > 0 ? 2 : 0) + 8 * k);
   if (units > 0) out.byte(units);
-  if (bySteps) {
-    out.varint(first / scale);
-    writeRice(out, steps, 1, count, k);
-  } else {
-    out.varint(least / scale);
-    writeRice(out, distances, 0, count, k);
+  out.varint(base);
+}
+
+/** As {@link packColumn}, for columns whose values lie further apart than 2^29 units. */
+function packWide(out: PackWriter, values: Float64Array, start: number, count: number, least: number, units: number): void {
+  const scale = 2 ** units;
+  const wideDistances = new Float64Array(count);
+  const wideSteps = new Float64Array(count);
+  distanceLengths.clear();
+  stepLengths.clear();
+  let widest = 0;
+  let previous = values[start] as number;
+  for (let i = 0; i < count; i++) {
+    const value = values[start + i] as number;
+    const step = (value - previous) / scale;
+    const zigzag = step < 0 ? -2 * step - 1 : 2 * step;
+    wideDistances[i] = (value - least) / scale;
+    wideSteps[i] = zigzag;
+    if (zigzag > widest) widest = zigzag;
+    distanceLengths.add(bitLength(wideDistances[i] as number));
+    stepLengths.add(bitLength(zigzag));
+    previous = value;
   }
+  const byDistance = distanceLengths.best();
+  const byStep = stepLengths.best();
+  const bySteps = widest < WIDEST_STEP && byStep.bits <= byDistance.bits;
+  const k = bySteps ? byStep.k : byDistance.k;
+  writeHead(out, bySteps, units, k, (bySteps ? (values[start] as number) : least) / scale);
+  if (bySteps) writeRice(out, wideSteps, 1, count, k);
+  else writeRice(out, wideDistances, 0, count, k);
 }
 
 /** The inverse of {@link packColumn}: writes `count` values to `into` from `start`. @throws {CorruptPackError} */

@@ -26,6 +26,11 @@ const DAY_SETTLE_MS = 30_000;
 const HOURS_A_ROUND = 8;
 const DAY_MS = 86_400_000;
 
+/** Batches decoded one by one: all of an hour's at once would fill the memory. */
+function* decoded(batches: readonly PendingBatch[]): Generator<Batch> {
+  for (const each of batches) yield each.kind === 'usage' ? { kind: 'usage', batch: decodeUsageBatch(each.payload) } : { kind: 'requests', batch: decodeRequestBatch(each.payload) };
+}
+
 const breathe = () => new Promise<void>((resolve) => { setImmediate(resolve); });
 
 /**
@@ -74,13 +79,12 @@ export class FoldService {
       const dirty = await this.repository.dirty(tx, key);
       const state = (await this.repository.state(tx, key)) ?? NEW_HOUR;
       const pending = dirty ? await this.repository.batches(tx, key) : { batches: [], all: true };
-      const batches = pending.batches.map((each): Batch => (each.kind === 'usage' ? { kind: 'usage', batch: decodeUsageBatch(each.payload) } : { kind: 'requests', batch: decodeRequestBatch(each.payload) }));
       await breathe();
       const revision = await this.repository.nextRevision(tx);
       const head = { storeEpoch, revision };
       const next = closing
-        ? await this.foldClosed(tx, key, state, batches, head)
-        : await this.foldOpen(tx, key, state, batches, head, dirty?.windows ?? 0, nowMs);
+        ? await this.foldClosed(tx, key, state, decoded(pending.batches), head)
+        : await this.foldOpen(tx, key, state, [...decoded(pending.batches)], head, dirty?.windows ?? 0, nowMs);
       await this.repository.dropBatches(tx, key, pending.batches.map((each) => each.id));
       await this.repository.writeState(tx, key, next.state, revision, nextDueMs(key.hourMs, next.state));
       if (dirty && pending.all) await this.repository.clearDirty(tx, key, dirty.marks);
@@ -125,7 +129,7 @@ export class FoldService {
   }
 
   /** An hour that is over: everything that stands and the batches into packed hours and aggregates; all its windows are final. */
-  private async foldClosed(tx: Tx, key: HourKey, state: HourState, batches: readonly Batch[], head: { storeEpoch: Uint8Array; revision: number }): Promise<{ state: HourState; latest: [string, string][]; windows: number }> {
+  private async foldClosed(tx: Tx, key: HourKey, state: HourState, batches: Iterable<Batch>, head: { storeEpoch: Uint8Array; revision: number }): Promise<{ state: HourState; latest: [string, string][]; windows: number }> {
     const grid = this.hourGrid;
     const hourMinute = key.hourMs / MINUTE_MS;
     const cells = await this.repository.cells(tx, key);

@@ -225,6 +225,10 @@ export class Grid {
     for (let series = this.podFirstSeries[pod] as number; series >= 0; series = this.seriesNext[series] as number) {
       if (this.seriesContainer[series] === container) return series;
     }
+    return this.addSeries(pod, container);
+  }
+
+  private addSeries(pod: number, container: number): number {
     const series = this.series++;
     if (series >= this.seriesPod.length) {
       const capacity = this.seriesPod.length * 2;
@@ -324,16 +328,37 @@ export class Grid {
     const { sample_series: sampleSeries, sample_minute: sampleMinute, cpu_millicores: cpu, cpu_peak_above_millicores: cpuPeak, memory_units: memory, memory_peak_above_units: memoryPeak, throttled_permille_plus_one: throttled, restarts } = batch;
     const unit = batch.memory_unit_bytes;
     const row = this.usageRow;
+    const [cpuAt, cpuPeakAt, memoryAt, memoryPeakAt, throttledAt, restartsAt] = this.usage as [Float64Array, Float64Array, Float64Array, Float64Array, Float64Array, Float64Array];
+    const ranks = this.rank;
     for (let i = 0; i < cpu.length; i++) {
       const minute = base + (sampleMinute.length === 0 ? 0 : (sampleMinute[i] as number));
       if (minute < 0 || minute >= span) continue;
+      const series = seriesOf[sampleSeries.length === 0 ? i : (sampleSeries[i] as number)] as number;
+      const place = series * span + minute;
+      const ofCpuPeak = cpuPeak.length === 0 ? 0 : (cpuPeak[i] as number);
+      const ofMemory = (memory[i] as number) * unit;
+      const ofMemoryPeak = memoryPeak.length === 0 ? 0 : (memoryPeak[i] as number) * unit;
+      const ofThrottled = throttled.length === 0 ? 0 : (throttled[i] as number);
+      const ofRestarts = restarts.length === 0 ? 0 : (restarts[i] as number);
+      if (ranks[place] === 0) {
+        // Nothing stands here yet, as nearly always: no row, no comparison.
+        ranks[place] = rank;
+        cpuAt[place] = cpu[i] as number;
+        cpuPeakAt[place] = ofCpuPeak;
+        memoryAt[place] = ofMemory;
+        memoryPeakAt[place] = ofMemoryPeak;
+        throttledAt[place] = ofThrottled;
+        restartsAt[place] = ofRestarts;
+        this.touch(this.seriesPod[series] as number, minute);
+        continue;
+      }
       row[0] = cpu[i] as number;
-      row[1] = cpuPeak.length === 0 ? 0 : (cpuPeak[i] as number);
-      row[2] = (memory[i] as number) * unit;
-      row[3] = memoryPeak.length === 0 ? 0 : (memoryPeak[i] as number) * unit;
-      row[4] = throttled.length === 0 ? 0 : (throttled[i] as number);
-      row[5] = restarts.length === 0 ? 0 : (restarts[i] as number);
-      this.putUsage(seriesOf[sampleSeries.length === 0 ? i : (sampleSeries[i] as number)] as number, minute, rank, row);
+      row[1] = ofCpuPeak;
+      row[2] = ofMemory;
+      row[3] = ofMemoryPeak;
+      row[4] = ofThrottled;
+      row[5] = ofRestarts;
+      this.putUsage(series, minute, rank, row);
     }
 
     const { pod_sample_pod: samplePod, pod_sample_minute: podMinute, receive_bytes_per_second_plus_one: receive, transmit_bytes_per_second_plus_one: transmit, volume_used_bytes_plus_one: volume } = batch;
@@ -425,8 +450,10 @@ export class Grid {
 
   /** A pod's series, ordered by container name. */
   seriesOfPod(pod: number): number[] {
+    const first = this.podFirstSeries[pod] as number;
+    if (first >= 0 && this.seriesNext[first] === -1) return [first];
     const series: number[] = [];
-    for (let each = this.podFirstSeries[pod] as number; each >= 0; each = this.seriesNext[each] as number) series.push(each);
+    for (let each = first; each >= 0; each = this.seriesNext[each] as number) series.push(each);
     if (series.length > 1) series.sort((a, b) => ((this.containers[this.seriesContainer[a] as number] as string) < (this.containers[this.seriesContainer[b] as number] as string) ? -1 : 1));
     return series;
   }

@@ -16,9 +16,9 @@ export interface RollupHead {
 /** Columns of one part while it grows, and the bytes that they will take. */
 class Part {
   readonly workloads: string[] = [];
-  private readonly workloadSlots = new Map<string, number>();
+  private readonly workloadSlots = new Map<number, number>();
   readonly containers: string[] = [];
-  private readonly containerSlots = new Map<string, number>();
+  private readonly containerSlots = new Map<number, number>();
   readonly uids: number[] = [];
   readonly columns = {
     pod_workload: [] as number[], series_pod: [] as number[], series_container: [] as number[], covered_minutes: [] as number[], cpu_millicore_minutes: [] as number[], cpu_peak_millicores: [] as number[],
@@ -35,21 +35,22 @@ class Part {
     this.bytes += value < 128 ? 1 : value < 16_384 ? 2 : value < 2_097_152 ? 3 : value < 268_435_456 ? 4 : 8;
   }
 
-  workload(key: string): number {
-    let slot = this.workloadSlots.get(key);
-    if (slot === undefined) {
-      slot = this.workloads.push(key) - 1;
-      this.workloadSlots.set(key, slot);
-      this.bytes += key.length * 3 + 6;
-    }
-    return slot;
+  constructor(private readonly grid: Grid) {}
+
+  workload(workload: number): number {
+    return this.slot(this.workloadSlots, workload, this.workloads, this.grid.workloads);
   }
 
-  container(name: string): number {
-    let slot = this.containerSlots.get(name);
+  container(container: number): number {
+    return this.slot(this.containerSlots, container, this.containers, this.grid.containers);
+  }
+
+  private slot(slots: Map<number, number>, index: number, into: string[], names: readonly string[]): number {
+    let slot = slots.get(index);
     if (slot === undefined) {
-      slot = this.containers.push(name) - 1;
-      this.containerSlots.set(name, slot);
+      const name = names[index] as string;
+      slot = into.push(name) - 1;
+      slots.set(index, slot);
       this.bytes += name.length * 3 + 6;
     }
     return slot;
@@ -69,10 +70,10 @@ const HEADROOM = 8 * 1024;
  */
 export function packRollup(grid: Grid, from: number, orderedPods: Int32Array, head: RollupHead, maxBytes = ROLLUP_PART_BYTES): Uint8Array[] {
   const to = from + 5;
-  const parts: Part[] = [new Part()];
+  const parts: Part[] = [new Part(grid)];
   let part = parts[0] as Part;
   const makeRoom = () => {
-    if (part.bytes + HEADROOM > maxBytes) parts.push((part = new Part()));
+    if (part.bytes + HEADROOM > maxBytes) parts.push((part = new Part(grid)));
   };
   for (let i = 0; i < orderedPods.length; ) {
     const workload = grid.podWorkload[orderedPods[i] as number] as number;
@@ -113,7 +114,7 @@ function addPod(part: Part, grid: Grid, pod: number, from: number, to: number): 
   const slot = part.podCount;
   part.uids.push(pod);
   part.bytes += 16;
-  part.push('pod_workload', part.workload(grid.workloads[grid.podWorkload[pod] as number] as string));
+  part.push('pod_workload', part.workload(grid.podWorkload[pod] as number));
   const [cpu, cpuPeak, memory, memoryPeak, throttled, restarts] = grid.usage as [Float64Array, Float64Array, Float64Array, Float64Array, Float64Array, Float64Array];
   for (const series of grid.seriesOfPod(pod)) {
     let minutes = 0;
@@ -128,16 +129,18 @@ function addPod(part: Part, grid: Grid, pod: number, from: number, to: number): 
       if (grid.rank[place] === 0) continue;
       minutes++;
       cpuSum += cpu[place] as number;
-      cpuMax = Math.max(cpuMax, (cpu[place] as number) + (cpuPeak[place] as number));
+      const ofCpu = (cpu[place] as number) + (cpuPeak[place] as number);
+      if (ofCpu > cpuMax) cpuMax = ofCpu;
       memorySum += memory[place] as number;
-      memoryMax = Math.max(memoryMax, (memory[place] as number) + (memoryPeak[place] as number));
+      const ofMemory = (memory[place] as number) + (memoryPeak[place] as number);
+      if (ofMemory > memoryMax) memoryMax = ofMemory;
       if ((throttled[place] as number) > 0) throttledKnown++;
       if ((throttled[place] as number) > 1) throttledMinutes++;
       restarted += restarts[place] as number;
     }
     if (minutes === 0) continue;
     part.push('series_pod', slot);
-    part.push('series_container', part.container(grid.containers[grid.seriesContainer[series] as number] as string));
+    part.push('series_container', part.container(grid.seriesContainer[series] as number));
     part.push('covered_minutes', minutes);
     part.push('cpu_millicore_minutes', cpuSum);
     part.push('cpu_peak_millicores', cpuMax);
@@ -180,7 +183,7 @@ function addLoad(part: Part, grid: Grid, workload: number, pods: readonly number
     counts.set(bucket, (counts.get(bucket) ?? 0) + 1);
   }
   if (minutes === 0) return;
-  part.push('load_workload', part.workload(grid.workloads[workload] as string));
+  part.push('load_workload', part.workload(workload));
   part.push('load_covered_minutes', minutes);
   part.push('load_cpu_millicore_minutes', sum);
   part.push('load_cpu_peak_millicores', peak);
@@ -211,7 +214,7 @@ function addRequests(part: Part, grid: Grid, workload: number, lines: readonly n
     errors += at(12);
   }
   if (covered === 0) return;
-  part.push('request_workload', part.workload(grid.workloads[workload] as string));
+  part.push('request_workload', part.workload(workload));
   part.push('request_covered_minutes', covered);
   part.push('request_business_minutes', businessMinutes);
   part.push('request_business', business);
