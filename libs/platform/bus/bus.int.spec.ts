@@ -7,6 +7,7 @@ import { type MicroserviceOptions } from '@nestjs/microservices';
 import { PoisonMessageError, type StreamDefinition, UpidError } from '@upid/contracts';
 import { z } from 'zod';
 import { Bus, BusUnavailableError, connectBus, Consume, createLogger, currentCorrelation, type Delivery, JetStreamServer, listDeadLetters, MAX_MESSAGE_BYTES, MessageTooLargeError, type NatsServerHandle, NoStreamError, outgoingTrace, Query, replayDeadLetter, ServiceUnavailableError, startNats, StreamConsumer, StreamFullError, withCorrelation } from '../index.js';
+import { deadLettersMain } from './dead-letters.main.js';
 import type { BatchSpec, BatchDelivery, SingleSpec } from '../index.js';
 
 let dir: string;
@@ -193,6 +194,14 @@ describe('consuming', () => {
     expect(letter!.headers).toMatchObject({ 'X-Own': 'kept', 'Upid-Message-Id': 'letter' });
     expect(Buffer.from(letter!.payload).toString()).toBe('payload');
 
+    const command = async (...args: string[]) => {
+      const said = { out: '', error: '', code: 0 };
+      said.code = await deadLettersMain(args, { UPID_NATS_URL: nats.url }, (line) => { said.out += line; }, (line) => { said.error += line; });
+      return said;
+    };
+    expect(JSON.parse((await command('list', name)).out)).toMatchObject({ service: name, sequence: letter!.sequence, payload_text: 'payload', tries: 10 });
+    expect(await command('replay', name, String(letter!.sequence))).toMatchObject({ code: 1, error: expect.stringContaining('it is broken') as string });
+    expect((await command('replay', name)).code).toBe(2);
     await expect(replayDeadLetter(bus, name, letter!.sequence)).rejects.toMatchObject({ code: 'conflict', message: expect.stringContaining('it is broken') as string });
     expect(await listDeadLetters(bus, { service: name })).toHaveLength(1);
     state.mended = true;

@@ -90,7 +90,8 @@ export class JetStreamServer extends Server implements CustomTransportStrategy {
       else if (extras?.upid === 'batch') this.consumers.set(route, new StreamConsumer(this.bus, extras.spec, { batch: (messages) => call(handler, messages) }, this.log));
       else throw new DuplicateHandlerError(`${route} of ${this.bus.name} is no handler of this transport: use Consume, ConsumeBatch, Query or Serve`);
     }
-    await this.bus.serveQuery(REPLAY_QUERY, z.object({ sequence: z.number().int().positive() }), ({ sequence }) => this.replay(sequence));
+    // An agent consumes nothing, and may not listen to questions.
+    if (this.consumers.size > 0) await this.bus.serveQuery(REPLAY_QUERY, z.object({ sequence: z.number().int().positive() }), ({ sequence }) => this.replay(sequence));
     await Promise.all([...this.consumers.values()].map((consumer) => consumer.start()));
   }
 
