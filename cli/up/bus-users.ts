@@ -7,7 +7,7 @@ const RIGHTS: Readonly<Record<string, Omit<Parameters<typeof platformUser>[0], '
   intelligence: {
     managesStreams: true,
     publishes: ['upid.v1.*.intelligence.>', 'upid.cmd.v1.*.snapshot'],
-    consumes: ['TELEMETRY/usage', 'TELEMETRY/requests', 'FACTS/inventory', 'FACTS/coverage', 'FACTS/business'],
+    consumes: ['TELEMETRY/telemetry', 'FACTS/inventory', 'FACTS/coverage'],
   },
   cost: {
     publishes: ['upid.v1.*.cost.>', 'upid.cmd.v1.*.snapshot'],
@@ -16,7 +16,7 @@ const RIGHTS: Readonly<Record<string, Omit<Parameters<typeof platformUser>[0], '
   },
   optimizer: {
     publishes: ['upid.v1.*.optimizer.>', 'upid.v1.*.recommendation.>'],
-    consumes: ['FACTS/inventory', 'FACTS/assessment', 'FACTS/allocation', 'FACTS/result'],
+    consumes: ['FACTS/inventory', 'FACTS/assessment', 'FACTS/result'],
     asks: ['intelligence', 'cost'], serves: [subjects.agent('*', 'heartbeat')], commands: true,
   },
   gateway: {
