@@ -50,6 +50,8 @@ export interface CallOptions {
   /** Of the body. Default application/json; for PATCH application/merge-patch+json. */
   contentType?: string;
   headers?: Record<string, string>;
+  /** Gives up on the request, or ends the stream. */
+  signal?: AbortSignal;
 }
 
 /** An answer as it came, whatever its status. */
@@ -107,7 +109,7 @@ export class KubernetesApi {
   }
 
   /** Sends a request and gives the response to read from: for streams (watch, logs with follow). */
-  open(method: Method, path: string, body?: unknown, options: CallOptions = {}, signal?: AbortSignal): Promise<IncomingMessage> {
+  open(method: Method, path: string, body?: unknown, options: CallOptions = {}): Promise<IncomingMessage> {
     const token = options.token === undefined ? this.address.token : options.token;
     const payload = body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body);
     const headers: Record<string, string> = {
@@ -119,7 +121,7 @@ export class KubernetesApi {
       }),
       ...options.headers,
     };
-    const how: RequestOptions = { method, headers, agent: this.#agent, signal };
+    const how: RequestOptions = { method, headers, agent: this.#agent, signal: options.signal };
     return new Promise((resolve, reject) => {
       const request = httpsRequest(this.address.server + path, how, resolve);
       request.once('error', reject);
@@ -142,7 +144,7 @@ export class KubernetesApi {
 
   /** Events of a collection from a version on, until the server ends the watch or the signal aborts it. */
   async *watch<T = KubernetesObject>(path: string, resourceVersion: string, signal?: AbortSignal): AsyncGenerator<WatchEvent<T>> {
-    const response = await this.open('GET', `${path}?watch=1&resourceVersion=${resourceVersion}`, undefined, {}, signal);
+    const response = await this.open('GET', `${path}?watch=1&resourceVersion=${resourceVersion}`, undefined, { signal });
     if (response.statusCode !== 200) throw new KubernetesApiError('GET', path, response.statusCode ?? 0, 'WatchRefused', 'the watch was not opened');
     for await (const line of createInterface({ input: response })) yield JSON.parse(line) as WatchEvent<T>;
   }

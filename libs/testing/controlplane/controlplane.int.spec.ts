@@ -34,7 +34,7 @@ describeWithControlPlane('a Kubernetes control plane for tests', () => {
   let web: Pod;
 
   beforeAll(async () => {
-    cluster = await startControlPlane({ metricResolutionSeconds: 10 });
+    cluster = await startControlPlane({ metricResolutionSeconds: 10, audit: true });
     await cluster.addNodes(2);
     await cluster.addNodes(1, { namePrefix: 'cheap', cloud: 'gcp', instanceType: 'e2-standard-4', capacityType: 'spot' });
     await cluster.apply([
@@ -211,6 +211,28 @@ describeWithControlPlane('a Kubernetes control plane for tests', () => {
     expect((await agent.list('/api/v1/pods')).length).toBeGreaterThan(5);
     expect((await agent.raw('GET', '/api/v1/secrets')).status).toBe(403);
     agent.close();
+    const refused = await waitFor('the refusal in the audit log', async () => (await cluster.auditEvents()).find(({ user, objectRef }) => user.username === 'system:serviceaccount:shop:scraper' && objectRef?.resource === 'secrets'));
+    expect(refused).toMatchObject({ verb: 'list', responseStatus: { code: 403 } });
+  });
+
+  it('has pods that use more and less by the clock, and such that take their time to be ready', async () => {
+    await cluster.apply([
+      deployment({ name: 'wave', namespace: 'shop', usage: { cpuMillicores: 400, memoryBytes: 2 ** 29, wave: { periodSeconds: 2, busySeconds: 1, idleCpuMillicores: 3, idleMemoryBytes: 2 ** 20 } } }),
+      deployment({ name: 'slow', namespace: 'shop', podAnnotations: { 'upid.test/ready-after': '2s' } }),
+    ]);
+    const slow = await waitFor('the slow pod to be scheduled', async () => (await cluster.pods('shop', app('slow'))).find(({ spec }) => spec.nodeName !== undefined));
+    expect(slow.status.phase).toBe('Pending');
+    const [wave] = await cluster.waitForPods('shop', app('wave'), 1) as [Pod];
+    const seen = new Map<number, number>();
+    await waitFor('both halves of the wave', async () => {
+      const summary = JSON.parse((await cluster.askKubelet(wave.spec.nodeName ?? '', '/stats/summary')).text) as Summary;
+      const container = summary.pods.find(({ podRef }) => podRef.uid === wave.metadata.uid)?.containers[0];
+      if (container !== undefined) seen.set(container.cpu.usageNanoCores / 1e6, container.memory.workingSetBytes);
+      return seen.size === 2;
+    });
+    expect([...seen].sort(([a], [b]) => a - b)).toEqual([[3, 2 ** 20], [400, 2 ** 29]]);
+    const [ready] = await cluster.waitForPods('shop', app('slow'), 1) as [Pod & { metadata: { creationTimestamp: string } }];
+    expect(Date.parse(ready.status.startTime ?? '') - Date.parse(ready.metadata.creationTimestamp)).toBeGreaterThanOrEqual(1_000);
   });
 
   it('answers metrics.k8s.io, and changes usage when told', async () => {

@@ -169,7 +169,7 @@ export class ControlPlane implements AsyncDisposable {
     const alive = async () => {
       for (const name of ['etcd', 'kube-apiserver'] as const) await this.process(name).assertRunning();
     };
-    await waitFor('the API server to be ready', async () => (await this.api.raw('GET', '/readyz')).status === 200, { timeoutMs: 120_000, alive });
+    await waitFor('the API server to be ready', async () => (await this.api.raw('GET', '/readyz', undefined, { signal: AbortSignal.timeout(2_000) })).status === 200, { timeoutMs: 120_000, alive });
   }
 
   /** {@link KubernetesApi.apply} */
