@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { chmod, chown, mkdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { chmod, chown, mkdir, readdir, readFile, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -31,9 +32,12 @@ async function reachable(path: string, user: User): Promise<boolean> {
   }
 }
 
+const ELSEWHERE = '/var/lib/upid';
+
 /**
  * The folder for the server's data. As root it belongs to the unprivileged user; where that user cannot pass the folders above `dir`
- * (a state folder below /root) the data lies in `/var/lib/upid/<hash of dir>` and `dir/data` links there.
+ * (a state folder below /root) the data lies in a folder of its own in `/var/lib/upid` and `dir/data` links there. Each `dir` gets a new
+ * one: a folder that was removed and made again does not find the data of its past.
  */
 async function dataFolder(dir: string, user: User | undefined): Promise<string> {
   const data = join(dir, 'data');
@@ -45,13 +49,33 @@ async function dataFolder(dir: string, user: User | undefined): Promise<string> 
   await chmod(dir, ((await stat(dir)).mode & 0o7777) | 0o011);
   let home = data;
   if (!(await reachable(dir, user))) {
-    home = join('/var/lib/upid', `data-${createHash('sha256').update(resolve(dir)).digest('hex').slice(0, 16)}`);
-    await symlink(home, data).catch((error: NodeJS.ErrnoException) => { if (error.code !== 'EEXIST') throw error; });
+    await removeOrphans();
+    await mkdir(ELSEWHERE, { recursive: true, mode: 0o755 });
+    home = await readlink(data).catch(async (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+      const made = join(ELSEWHERE, `data-${randomBytes(8).toString('hex')}`);
+      await writeFile(`${made}.owner`, data);
+      await symlink(made, data);
+      return made;
+    });
   }
   await mkdir(home, { recursive: true });
   await chown(home, user.uid, user.gid);
   await chmod(home, 0o700);
   return home;
+}
+
+/** Removes data whose owner was a temporary folder that is gone: tests leave nothing behind. Other folders' data is never touched. */
+async function removeOrphans(): Promise<void> {
+  for (const name of await readdir(ELSEWHERE).catch(() => [])) {
+    if (!name.endsWith('.owner')) continue;
+    const home = join(ELSEWHERE, name.slice(0, -'.owner'.length));
+    const owner = await readFile(join(ELSEWHERE, name), 'utf8').catch(() => null);
+    if (owner === null || !owner.startsWith(`${tmpdir()}/`)) continue;
+    if ((await readlink(owner).catch(() => null)) === home) continue;
+    await rm(home, { recursive: true, force: true });
+    await rm(join(ELSEWHERE, name), { force: true });
+  }
 }
 
 async function exists(path: string): Promise<boolean> {
