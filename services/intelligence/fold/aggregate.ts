@@ -7,7 +7,7 @@ export const QUARTER_FIELDS = [
   /** Minutes in which the workload's CPU is known, and the sum of its millicores over them. */
   'minutes', 'cpuMillicoreMinutes',
   /** Minutes in which its network is known, and the sum of received and transmitted bytes a second over them. */
-  'networkMinutes', 'networkByteSecondsMinutes',
+  'networkMinutes', 'networkRateMinutes',
   /** Minutes in which its requests were watched, those with business requests, and their number. */
   'requestMinutes', 'businessMinutes', 'business',
 ] as const;
@@ -62,8 +62,11 @@ export interface Aggregate {
   /** The sum over the workload's pods, minute by minute. */
   readonly load: {
     minutes: number; cpuMillicoreMinutes: number; cpuMaxMillicores: number; readonly cpu: Distribution;
-    networkMinutes: number; receiveByteSecondsMinutes: number; transmitByteSecondsMinutes: number; readonly network: Distribution;
+    memoryKibibyteMinutes: number; memoryMaxBytes: number; readonly memory: Distribution;
+    networkMinutes: number; receiveRateMinutes: number; transmitRateMinutes: number; readonly network: Distribution;
   };
+  /** What its pods' volumes held, in sum: the last known of each pod in an hour, the most of several hours. */
+  volumeMaxBytes: number;
   /** Its pods' minutes, each counted by itself. */
   readonly pod: { minutes: number; readonly cpu: Distribution; networkMinutes: number; readonly network: Distribution };
   /** Null where its requests were never watched. */
@@ -74,6 +77,7 @@ export interface Aggregate {
 /** Minute by minute: the sum over the pods. NaN where unknown. */
 export interface LoadMinutes {
   readonly cpuMillicores: Float64Array;
+  readonly memoryBytes: Float64Array;
   /** Received and transmitted bytes a second. */
   readonly networkBytesPerSecond: Float64Array;
 }
@@ -94,9 +98,9 @@ export function newContainerAggregate(name: string): ContainerAggregate {
 export function newAggregate(startMinute: number, minutes: number): Aggregate {
   return {
     startMinute, quarters: newQuarters(minutes / QUARTER_MINUTES),
-    load: { minutes: 0, cpuMillicoreMinutes: 0, cpuMaxMillicores: 0, cpu: new Map(), networkMinutes: 0, receiveByteSecondsMinutes: 0, transmitByteSecondsMinutes: 0, network: new Map() },
+    load: { minutes: 0, cpuMillicoreMinutes: 0, cpuMaxMillicores: 0, cpu: new Map(), memoryKibibyteMinutes: 0, memoryMaxBytes: 0, memory: new Map(), networkMinutes: 0, receiveRateMinutes: 0, transmitRateMinutes: 0, network: new Map() },
     pod: { minutes: 0, cpu: new Map(), networkMinutes: 0, network: new Map() },
-    requests: null, containers: [],
+    volumeMaxBytes: 0, requests: null, containers: [],
   };
 }
 
@@ -136,6 +140,7 @@ class BucketCounts {
 }
 
 const loadCpu = new Float64Array(60);
+const loadMemory = new Float64Array(60);
 const loadKnown = new Uint8Array(60);
 const loadReceive = new Float64Array(60);
 const loadTransmit = new Float64Array(60);
@@ -144,6 +149,7 @@ const podCpu = new Float64Array(60);
 const podKnown = new Uint8Array(60);
 const cpuCounts = new BucketCounts();
 const memoryCounts = new BucketCounts();
+const networkCounts = new BucketCounts();
 const podCpuCounts = new BucketCounts();
 const podNetworkCounts = new BucketCounts();
 
@@ -152,10 +158,12 @@ function sumPod(grid: Grid, pod: number, from: number, to: number, own: Aggregat
   const { span } = grid;
   podKnown.fill(0);
   const cpu = grid.usage[0] as Float64Array;
+  const memory = grid.usage[2] as Float64Array;
   for (let series = grid.podFirstSeries[pod] as number; series >= 0; series = grid.seriesNext[series] as number) {
     for (let m = from; m < to; m++) {
       const place = series * span + m;
       if (grid.rank[place] === 0) continue;
+      loadMemory[m] = (loadMemory[m] as number) + (memory[place] as number);
       podCpu[m] = podKnown[m] === 0 ? (cpu[place] as number) : (podCpu[m] as number) + (cpu[place] as number);
       podKnown[m] = 1;
     }
@@ -187,6 +195,7 @@ function sumPod(grid: Grid, pod: number, from: number, to: number, own: Aggregat
 
 function clearLoad(): void {
   loadCpu.fill(0);
+  loadMemory.fill(0);
   loadKnown.fill(0);
   loadReceive.fill(0);
   loadTransmit.fill(0);
@@ -240,8 +249,9 @@ export function aggregateWorkload(grid: Grid, pods: readonly number[], lines: re
   for (const pod of pods) sumPod(grid, pod, from, to, aggregate.pod);
   podCpuCounts.drainInto(aggregate.pod.cpu);
   podNetworkCounts.drainInto(aggregate.pod.network);
-  const load: LoadMinutes = { cpuMillicores: new Float64Array(span).fill(Number.NaN), networkBytesPerSecond: new Float64Array(span).fill(Number.NaN) };
+  const load: LoadMinutes = { cpuMillicores: new Float64Array(span).fill(Number.NaN), memoryBytes: new Float64Array(span).fill(Number.NaN), networkBytesPerSecond: new Float64Array(span).fill(Number.NaN) };
   const { quarters } = aggregate;
+  let memoryBytes = 0;
   const add = (field: QuarterField, minute: number, value: number) => {
     const quarter = (minute / QUARTER_MINUTES) | 0;
     quarters[field][quarter] = (quarters[field][quarter] as number) + value;
@@ -254,6 +264,11 @@ export function aggregateWorkload(grid: Grid, pods: readonly number[], lines: re
       aggregate.load.cpuMillicoreMinutes += cpu;
       if (cpu > aggregate.load.cpuMaxMillicores) aggregate.load.cpuMaxMillicores = cpu;
       cpuCounts.add(cpu);
+      const memory = loadMemory[m] as number;
+      load.memoryBytes[m] = memory;
+      memoryBytes += memory;
+      if (memory > aggregate.load.memoryMaxBytes) aggregate.load.memoryMaxBytes = memory;
+      memoryCounts.add(memory);
       add('minutes', m, 1);
       add('cpuMillicoreMinutes', m, cpu);
     }
@@ -261,15 +276,18 @@ export function aggregateWorkload(grid: Grid, pods: readonly number[], lines: re
       const network = (loadReceive[m] as number) + (loadTransmit[m] as number);
       load.networkBytesPerSecond[m] = network;
       aggregate.load.networkMinutes++;
-      aggregate.load.receiveByteSecondsMinutes += loadReceive[m] as number;
-      aggregate.load.transmitByteSecondsMinutes += loadTransmit[m] as number;
-      memoryCounts.add(network);
+      aggregate.load.receiveRateMinutes += loadReceive[m] as number;
+      aggregate.load.transmitRateMinutes += loadTransmit[m] as number;
+      networkCounts.add(network);
       add('networkMinutes', m, 1);
-      add('networkByteSecondsMinutes', m, network);
+      add('networkRateMinutes', m, network);
     }
   }
   cpuCounts.drainInto(aggregate.load.cpu);
-  memoryCounts.drainInto(aggregate.load.network);
+  memoryCounts.drainInto(aggregate.load.memory);
+  aggregate.load.memoryKibibyteMinutes = Math.round(memoryBytes / 1024);
+  networkCounts.drainInto(aggregate.load.network);
+  for (const pod of pods) aggregate.volumeMaxBytes += lastVolume(grid, pod, from, to);
   aggregateContainers(grid, pods, from, to, aggregate.containers);
   for (let m = from; m < to; m++) {
     const line = requestLineAt(grid, lines, m);
@@ -295,6 +313,15 @@ export function aggregateWorkload(grid: Grid, pods: readonly number[], lines: re
     add('business', m, business);
   }
   return { aggregate, load };
+}
+
+/** What a pod's volumes held when they were last told of, bytes; 0 where never. */
+function lastVolume(grid: Grid, pod: number, from: number, to: number): number {
+  for (let place = pod * grid.span + to - 1; place >= pod * grid.span + from; place--) {
+    const volume = (grid.podColumns[2] as Float64Array)[place] as number;
+    if (grid.podRank[place] !== 0 && volume > 0) return volume - 1;
+  }
+  return 0;
 }
 
 function aggregateContainers(grid: Grid, pods: readonly number[], from: number, to: number, into: ContainerAggregate[]): void {
@@ -366,9 +393,13 @@ export function mergeAggregate(into: Aggregate, other: Aggregate): void {
   load.cpuMillicoreMinutes += other.load.cpuMillicoreMinutes;
   load.cpuMaxMillicores = Math.max(load.cpuMaxMillicores, other.load.cpuMaxMillicores);
   mergeDistribution(load.cpu, other.load.cpu);
+  load.memoryKibibyteMinutes += other.load.memoryKibibyteMinutes;
+  load.memoryMaxBytes = Math.max(load.memoryMaxBytes, other.load.memoryMaxBytes);
+  mergeDistribution(load.memory, other.load.memory);
+  into.volumeMaxBytes = Math.max(into.volumeMaxBytes, other.volumeMaxBytes);
   load.networkMinutes += other.load.networkMinutes;
-  load.receiveByteSecondsMinutes += other.load.receiveByteSecondsMinutes;
-  load.transmitByteSecondsMinutes += other.load.transmitByteSecondsMinutes;
+  load.receiveRateMinutes += other.load.receiveRateMinutes;
+  load.transmitRateMinutes += other.load.transmitRateMinutes;
   mergeDistribution(load.network, other.load.network);
   pod.minutes += other.pod.minutes;
   mergeDistribution(pod.cpu, other.pod.cpu);
@@ -427,8 +458,9 @@ export function packAggregate(out: PackWriter, aggregate: Aggregate): Uint8Array
   out.varint(quarters);
   for (const field of QUARTER_FIELDS) packColumn(out, aggregate.quarters[field], 0, quarters);
   const { load, pod, requests } = aggregate;
-  for (const value of [load.minutes, load.cpuMillicoreMinutes, load.cpuMaxMillicores, load.networkMinutes, load.receiveByteSecondsMinutes, load.transmitByteSecondsMinutes]) out.varint(value);
+  for (const value of [load.minutes, load.cpuMillicoreMinutes, load.cpuMaxMillicores, load.memoryKibibyteMinutes, load.memoryMaxBytes, aggregate.volumeMaxBytes, load.networkMinutes, load.receiveRateMinutes, load.transmitRateMinutes]) out.varint(value);
   writeDistribution(out, load.cpu);
+  writeDistribution(out, load.memory);
   writeDistribution(out, load.network);
   out.varint(pod.minutes);
   out.varint(pod.networkMinutes);
@@ -464,10 +496,14 @@ export function unpackAggregate(bytes: Uint8Array): Aggregate {
   load.minutes = reader.varint();
   load.cpuMillicoreMinutes = reader.varint();
   load.cpuMaxMillicores = reader.varint();
+  load.memoryKibibyteMinutes = reader.varint();
+  load.memoryMaxBytes = reader.varint();
+  aggregate.volumeMaxBytes = reader.varint();
   load.networkMinutes = reader.varint();
-  load.receiveByteSecondsMinutes = reader.varint();
-  load.transmitByteSecondsMinutes = reader.varint();
+  load.receiveRateMinutes = reader.varint();
+  load.transmitRateMinutes = reader.varint();
   readDistribution(reader, load.cpu);
+  readDistribution(reader, load.memory);
   readDistribution(reader, load.network);
   pod.minutes = reader.varint();
   pod.networkMinutes = reader.varint();
@@ -505,11 +541,12 @@ function unpackMinutes(reader: PackReader, into: Float64Array): void {
   for (let i = 0; i < count; i++) into[minutes[i] as number] = values[i] as number;
 }
 
-/** Packs an hour of load: presence and column of CPU, then of network. */
+/** Packs an hour of load: presence and column of CPU, then of memory, then of network. */
 export function packLoad(out: PackWriter, load: LoadMinutes): Uint8Array {
   out.reset();
   out.byte(VERSION);
   packMinutes(out, load.cpuMillicores);
+  packMinutes(out, load.memoryBytes);
   packMinutes(out, load.networkBytesPerSecond);
   return out.take();
 }
@@ -519,8 +556,9 @@ export function unpackLoad(bytes: Uint8Array): LoadMinutes {
   const reader = new PackReader(bytes);
   const version = reader.byte();
   if (version !== VERSION) throw new CorruptPackError(`a load of version ${version}: this build reads version ${VERSION}`);
-  const load: LoadMinutes = { cpuMillicores: new Float64Array(60), networkBytesPerSecond: new Float64Array(60) };
+  const load: LoadMinutes = { cpuMillicores: new Float64Array(60), memoryBytes: new Float64Array(60), networkBytesPerSecond: new Float64Array(60) };
   unpackMinutes(reader, load.cpuMillicores);
+  unpackMinutes(reader, load.memoryBytes);
   unpackMinutes(reader, load.networkBytesPerSecond);
   return load;
 }
