@@ -1,6 +1,11 @@
+import type { Server } from 'node:http';
 import { Module, type DynamicModule } from '@nestjs/common';
 import { APP_FILTER, APP_GUARD } from '@nestjs/core';
-import type { Platform } from '@upid/platform';
+import { SwaggerModule, type OpenAPIObject } from '@nestjs/swagger';
+import { STREAMS } from '@upid/contracts';
+import { setting, withIncomingTrace, type Platform, type ServiceDefinition } from '@upid/platform';
+import type { NextFunction, Request, Response } from 'express';
+import { z } from 'zod';
 import { AccessGuard } from './access/access.guard.js';
 import { KeyStore } from './access/keys.client.js';
 import { ClustersService } from './clusters/clusters.service.js';
@@ -8,6 +13,7 @@ import { InventoryConsumer } from './clusters/inventory.consumer.js';
 import { FeedService } from './realtime/feed.service.js';
 import { SocketsController } from './realtime/sockets.controller.js';
 import { AnalysisService } from './rest/analysis.service.js';
+import { openApiDocument } from './rest/openapi.js';
 import { ProblemFilter } from './rest/problem.filter.js';
 import { AnalysisController, HealthController, OptimizationController } from './rest/rest.controller.js';
 
@@ -39,4 +45,42 @@ export class GatewayModule {
       },
     };
   }
+}
+
+export const gatewaySettings = {
+  port: setting('UPID_PORT', z.coerce.number().int().min(0).max(65_535).default(8000), 'port of the REST interface'),
+  host: setting('UPID_HOST', z.string().default('127.0.0.1'), 'address that the REST interface listens on'),
+  apiKeysFile: setting('UPID_API_KEYS_FILE', z.string(), 'JSON file of API keys: {keys: [{name, sha256, role, clusters}]}; read again when it changes'),
+  policyName: setting('UPID_POLICY_NAME', z.string().default('default'), 'name of the policy that answers are shown with'),
+} as const;
+
+/** The gateway as a service: its own HTTP interface beside what every service has. */
+export function gatewayDefinition(): ServiceDefinition<typeof gatewaySettings> {
+  let parts: GatewayParts | null = null;
+  return {
+    name: 'gateway',
+    schema: 'gateway',
+    settings: gatewaySettings,
+    inventory: ['Cluster', 'Node', 'Pod'],
+    streams: STREAMS,
+    module: (platform) => {
+      const made = GatewayModule.for(platform, { apiKeysFile: platform.config.apiKeysFile, policyName: platform.config.policyName });
+      parts = made.parts;
+      return made.module;
+    },
+    http: {
+      port: (config) => config.port,
+      host: (config) => config.host,
+      configure: async (app) => {
+        app.use((request: Request, response: Response, next: NextFunction) => {
+          response.setHeader('cache-control', 'no-store');
+          response.setHeader('x-content-type-options', 'nosniff');
+          withIncomingTrace((name) => request.header(name), { path: request.path }, () => next());
+        });
+        SwaggerModule.setup('api/docs', app, openApiDocument() as unknown as OpenAPIObject);
+        parts?.sockets.attach(app.getHttpServer() as Server);
+        await parts?.feed.start();
+      },
+    },
+  };
 }

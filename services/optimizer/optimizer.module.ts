@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
 import { Module, type DynamicModule } from '@nestjs/common';
-import type { Policy } from '@upid/contracts';
-import type { Loop, Platform } from '@upid/platform';
+import { STREAMS, type Policy } from '@upid/contracts';
+import { setting, type Loop, type Platform, type ServiceDefinition } from '@upid/platform';
+import { z } from 'zod';
 import { commandSigner } from './command-signer.client.js';
 import { InventoryConsumer } from './inventory.consumer.js';
 import { AgentsHandler } from './jobs/agents.handler.js';
@@ -41,4 +43,24 @@ export class OptimizerModule {
       ],
     };
   }
+}
+
+export const optimizerSettings = {
+  policyFile: setting('UPID_POLICY_FILE', z.string().optional(), 'YAML file with the thresholds of decisions; without it the defaults'),
+  commandSeed: setting('UPID_COMMAND_SEED', z.string().regex(/^SU[A-Z2-7]{56}$/, 'must be a user seed (SU…)'), 'nkey seed that commands to agents are signed with; agents hold its public key', { secret: true }),
+  actuationClusters: setting('UPID_ACTUATION_CLUSTERS', z.string().default('').transform((text) => text.split(',').map((each) => each.trim()).filter((each) => each !== '')), 'clusters whose jobs may change them, separated by commas; * for all; none by default'),
+  evaluateSeconds: setting('UPID_EVALUATE_SECONDS', z.coerce.number().positive().default(30), 'seconds between two rounds of recommendations'),
+} as const;
+
+/** The optimizer as a service, deciding by this policy. */
+export function optimizerDefinition(policy: Policy): ServiceDefinition<typeof optimizerSettings> {
+  return {
+    name: 'optimizer',
+    schema: 'optimizer',
+    settings: optimizerSettings,
+    migrations: join(import.meta.dirname, 'migrations'),
+    inventory: true,
+    streams: STREAMS,
+    module: (platform) => OptimizerModule.for(platform, { policy, commandSeed: platform.config.commandSeed, actuationClusters: platform.config.actuationClusters, evaluateSeconds: platform.config.evaluateSeconds }),
+  };
 }
