@@ -3,6 +3,7 @@
  * real servers below. One door a folder; nothing here knows of a service.
  */
 export { type ConfigOf, ConfigError, describeConfig, loadConfig, platformSettings, setting, type Setting, type Settings } from './config/config.js';
+export { loadPolicy, PolicyFileError } from './config/policy.js';
 export { type Correlation, createLogger, currentCorrelation, type Logger, outgoingTrace, withCorrelation, withIncomingTrace } from './logging/logging.js';
 export * from './bus/index.js';
 export * from './database/index.js';

@@ -42,7 +42,7 @@ beforeAll(async () => {
   [nats, postgres] = await Promise.all([startNats({ dir: join(dir, 'nats') }), startPostgres({ dir: join(dir, 'postgres'), settings: { fsync: 'off' } })]);
   const key = (name: keyof typeof KEYS, role: string, clusters: string[]) => ({ name, sha256: createHash('sha256').update(KEYS[name]).digest('hex'), role, clusters });
   await writeFile(join(dir, 'keys.json'), JSON.stringify({ keys: [key('admin', 'admin', ['*']), key('viewer', 'viewer', ['demo']), key('elsewhere', 'operator', ['other'])] }));
-  gateway = await startService(gatewayDefinition(), { UPID_NATS_URL: nats.url, UPID_DATABASE_URL: postgres.url, UPID_LOG_LEVEL: 'silent', UPID_PORT: '0', UPID_API_KEYS_FILE: join(dir, 'keys.json') });
+  gateway = await startService(gatewayDefinition('default'), { UPID_NATS_URL: nats.url, UPID_DATABASE_URL: postgres.url, UPID_LOG_LEVEL: 'silent', UPID_PORT: '0', UPID_API_KEYS_FILE: join(dir, 'keys.json') });
   await play('intelligence', {
     pod: ({ pod_name }: { pod_name: string }) => {
       if (pod_name !== 'promo-x') throw new UpidError('not_found', `There is no pod ${pod_name}.`);

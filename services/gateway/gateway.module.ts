@@ -51,11 +51,10 @@ export const gatewaySettings = {
   port: setting('UPID_PORT', z.coerce.number().int().min(0).max(65_535).default(8000), 'port of the REST interface'),
   host: setting('UPID_HOST', z.string().default('127.0.0.1'), 'address that the REST interface listens on'),
   apiKeysFile: setting('UPID_API_KEYS_FILE', z.string(), 'JSON file of API keys: {keys: [{name, sha256, role, clusters}]}; read again when it changes'),
-  policyName: setting('UPID_POLICY_NAME', z.string().default('default'), 'name of the policy that answers are shown with'),
 } as const;
 
-/** The gateway as a service: its own HTTP interface beside what every service has. */
-export function gatewayDefinition(): ServiceDefinition<typeof gatewaySettings> {
+/** The gateway as a service: its own HTTP interface beside what every service has. Answers name the policy that they were judged by. */
+export function gatewayDefinition(policyName: string): ServiceDefinition<typeof gatewaySettings> {
   let parts: GatewayParts | null = null;
   return {
     name: 'gateway',
@@ -64,7 +63,7 @@ export function gatewayDefinition(): ServiceDefinition<typeof gatewaySettings> {
     inventory: ['Cluster', 'Node', 'Pod'],
     streams: STREAMS,
     module: (platform) => {
-      const made = GatewayModule.for(platform, { apiKeysFile: platform.config.apiKeysFile, policyName: platform.config.policyName });
+      const made = GatewayModule.for(platform, { apiKeysFile: platform.config.apiKeysFile, policyName });
       parts = made.parts;
       return made.module;
     },

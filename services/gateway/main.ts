@@ -1,4 +1,4 @@
-import { runService } from '@upid/platform';
+import { loadPolicy, runService } from '@upid/platform';
 import { gatewayDefinition } from './gateway.module.js';
 
-await runService(gatewayDefinition());
+await runService(gatewayDefinition((await loadPolicy(process.env.UPID_POLICY_FILE ?? null)).name));
