@@ -64,7 +64,8 @@ export class JetStreamServer extends Server implements CustomTransportStrategy {
   readonly consumers = new Map<string, StreamConsumer>();
   private ended: Promise<void> | null = null;
 
-  constructor(private readonly bus: Bus, private readonly log: Logger) {
+  /** `background`: do not wait for the bus, take up work when it is there. */
+  constructor(private readonly bus: Bus, private readonly log: Logger, private readonly options: { readonly background?: boolean } = {}) {
     super();
   }
 
@@ -76,7 +77,11 @@ export class JetStreamServer extends Server implements CustomTransportStrategy {
   }
 
   listen(callback: (error?: unknown) => void): void {
-    this.bind().then(() => callback(), callback);
+    const bound = this.bind();
+    if (this.options.background) {
+      bound.catch((error: unknown) => this.log.error({ err: error }, 'questions cannot be taken'));
+      callback();
+    } else bound.then(() => callback(), callback);
   }
 
   private async bind(): Promise<void> {

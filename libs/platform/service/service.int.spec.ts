@@ -1,10 +1,12 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Controller, Module } from '@nestjs/common';
+import { Controller, Get, Module, type OnApplicationBootstrap, Param } from '@nestjs/common';
 import { STREAMS, UpidError } from '@upid/contracts';
 import { z } from 'zod';
-import { type BatchDelivery, connectBus, Consume, ConsumeBatch, Database, type Delivery, type NatsServerHandle, Outbox, Platform, Query, type RunningService, type ServerHandle, type ServiceDefinition, setting, startNats, startPostgres, startRedis, startService } from '../index.js';
+import { type BatchDelivery, connectBus, Consume, ConsumeBatch, Database, type Delivery, freePort, type NatsServerHandle, Outbox, Platform, Query, type RunningService, Serve, type ServerHandle, type ServiceDefinition, setting, startNats, startPostgres, startRedis, startService } from '../index.js';
 
 let dir: string;
 let nats: NatsServerHandle;
@@ -104,6 +106,90 @@ describe('a service', () => {
       await Promise.all([one!.stop(), two!.stop()]);
     }
     await expect(fetch(`${one!.healthUrl}/health/live`)).rejects.toThrow();
+  });
+
+  it('serves HTTP beside its questions, and is not ready while its database is away', async () => {
+    @Controller('things')
+    class Things {
+      constructor(private readonly platform: Platform) {}
+      @Get(':name') get(@Param('name') name: string): { name: string; service: string } { return { name, service: this.platform.name }; }
+      @Query('thing', z.object({ name: z.string() })) thing({ name }: { name: string }): Promise<string> { return Promise.resolve(name); }
+    }
+    @Module({ controllers: [Things] })
+    class ThingsModule {}
+    const own = await startPostgres({ dir: join(dir, 'postgres2'), settings: { fsync: 'off' } });
+    const running = await startService({ name: 'gateway', schema: 'gateway', settings: {}, module: () => ThingsModule, http: { port: () => 0, configure: (app) => { app.setGlobalPrefix('api'); } } }, { ...env(), UPID_DATABASE_URL: own.url });
+    try {
+      expect(await (await fetch(`${running.httpUrl}/api/things/x`)).json()).toEqual({ name: 'x', service: 'gateway' });
+      expect(await running.platform.bus.ask('gateway', 'thing', { name: 'y' })).toBe('y');
+      await own.kill();
+      const ready = await until(async () => fetch(`${running.healthUrl}/health/ready`), (response) => response.status === 503);
+      expect(await ready.json()).toMatchObject({ ready: false, dependencies: { database: { ok: false }, bus: { ok: true } } });
+      expect((await fetch(`${running.healthUrl}/health/live`)).status).toBe(200);
+      const again = await startPostgres({ dir: join(dir, 'postgres2'), port: own.port, settings: { fsync: 'off' } });
+      await until(async () => (await fetch(`${running.healthUrl}/health/ready`)).status, (status) => status === 200);
+      await again.stop();
+    } finally {
+      await running.stop();
+    }
+  });
+
+  it('that needs no bus to begin (an agent) starts without, and takes it up when it is there', async () => {
+    const port = await freePort();
+    const started: string[] = [];
+    @Controller()
+    class Agent implements OnApplicationBootstrap {
+      constructor(private readonly platform: Platform) {}
+      onApplicationBootstrap(): void { started.push(this.platform.bus.state); }
+      @Serve('upid.cmd.v1.a.>', z.object({ id: z.string() })) command({ subject, body }: { subject: string; body: { id: string } }): Promise<unknown> { return Promise.resolve({ subject, id: body.id }); }
+    }
+    @Module({ controllers: [Agent] })
+    class AgentModule {}
+    const running = await startService({ name: 'collector', settings: {}, busInBackground: true, busName: () => 'agent_a', module: () => AgentModule }, { UPID_NATS_URL: `nats://127.0.0.1:${port}`, UPID_LOG_LEVEL: 'silent' });
+    expect(started).toEqual(['connecting']);
+    expect((await fetch(`${running.healthUrl}/health/ready`)).status).toBe(200);
+    await expect(running.platform.bus.publish('x', Buffer.from('x'), { msgId: 'x' })).rejects.toThrow('The bus is connecting');
+    expect(() => running.platform.database).toThrow(/has no database/);
+    const late = await startNats({ dir: join(dir, 'late'), port });
+    const client = await connectBus({ url: late.url, name: 'optimizer' });
+    await until(() => client.request('upid.cmd.v1.a.execute', { id: 'c' }).catch((error: Error) => error.message), (answer) => typeof answer === 'object');
+    await client.drain();
+    await running.stop();
+    await late.stop();
+  });
+
+  it('finishes what runs on SIGTERM, ends with 0, and leaves nothing unacknowledged', async () => {
+    const built = spawnSync(process.execPath, [join(import.meta.dirname, '../../../scripts/build.mjs')], { encoding: 'utf8' });
+    expect(built.stderr).toBe('');
+    const code = `
+      import { Controller, Module } from '@nestjs/common';
+      import { STREAMS } from '@upid/contracts';
+      import { Consume, runService } from '@upid/platform';
+      class Slow { async on(message) { console.log('began'); await new Promise((resolve) => setTimeout(resolve, 1500)); console.log('finished'); } }
+      Consume({ stream: 'FACTS', subjects: ['upid.v1.*.agent.coverage'], durable: 'slow' })(Slow.prototype, 'on', Object.getOwnPropertyDescriptor(Slow.prototype, 'on'));
+      Controller()(Slow);
+      class Root {}
+      Module({ controllers: [Slow] })(Root);
+      await runService({ name: 'slow', settings: {}, module: () => Root, streams: STREAMS });
+    `;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', code], { cwd: join(import.meta.dirname, '../../..'), env: { ...process.env, ...env(), UPID_LOG_LEVEL: 'info' }, stdio: ['ignore', 'pipe', 'inherit'] });
+    let said = '';
+    child.stdout.on('data', (chunk: Buffer) => { said += chunk.toString(); });
+    const client = await connectBus({ url: nats.url, name: 'client' });
+    await until(() => Promise.resolve(said), (text) => text.includes('"ready"'));
+    await client.publish('upid.v1.demo.agent.coverage', Buffer.from('{}'), { msgId: 'slow/1' });
+    await until(() => Promise.resolve(said), (text) => text.includes('began'));
+    child.kill('SIGTERM');
+    const [exit] = await once(child, 'exit') as [number | null];
+    expect(said).toContain('finished');
+    expect(exit).toBe(0);
+    const info = await (await client.jetstreamManager()).consumers.info('FACTS', 'slow-slow');
+    expect([info.num_ack_pending, info.num_pending]).toEqual([0, 0]);
+    await client.drain();
+
+    const refused = spawnSync(process.execPath, ['--input-type=module', '-e', code], { cwd: join(import.meta.dirname, '../../..'), env: { ...process.env, ...env(), UPID_HEALTH_PORT: 'http' }, encoding: 'utf8' });
+    expect(refused.status).toBe(1);
+    expect(refused.stderr).toMatch(/^slow: The configuration cannot be used:\n {2}UPID_HEALTH_PORT is "http"/);
   });
 
   it('cannot be started with a bad configuration, and says what is wrong', async () => {

@@ -105,7 +105,7 @@ export async function startService<S extends Settings>(definition: ServiceDefini
 
     const storage = database && { ...database, outbox: new Outbox(database.database, bus, { log }), leases: new Leases(database.database) };
     const platform = new Platform<ServiceConfig<S>>({ name: definition.name, config, log, bus, cache, health, metrics, storage });
-    const server = new JetStreamServer(bus, log);
+    const server = new JetStreamServer(bus, log, { background: definition.busInBackground });
     registerServiceGauges(platform, server);
 
     let httpUrl: string | null = null;
@@ -119,12 +119,6 @@ export async function startService<S extends Settings>(definition: ServiceDefini
       await http.startAllMicroservices();
       await http.listen(definition.http.port(config), definition.http.host?.(config) ?? '127.0.0.1');
       httpUrl = (await http.getUrl()).replace('[::1]', '127.0.0.1');
-    } else if (definition.busInBackground) {
-      // Nothing is consumed by this transport; the module's own work begins with the module.
-      const context = await NestFactory.createMicroservice<MicroserviceOptions>(root, { ...options, strategy: server });
-      closing.push(() => context.close());
-      await context.init();
-      void bus.connection().then(() => context.listen()).catch((error: unknown) => log.error({ err: error }, 'questions cannot be taken'));
     } else {
       const microservice = await NestFactory.createMicroservice<MicroserviceOptions>(root, { ...options, strategy: server });
       closing.push(() => microservice.close());
