@@ -148,7 +148,12 @@ function capByNode(chosen: readonly Chosen[], { workloads, nodes }: SavingsInput
   const onNode = new Map<number, { readonly of: Chosen; readonly nanos: bigint; readonly highNanos: bigint }[]>();
   for (const each of chosen) {
     const shares = [...(workloads.get(each.advice.workloadKey ?? '')?.byNode ?? [])].filter(([, nanos]) => nanos > 0n);
-    if (shares.length === 0) continue;
+    if (shares.length === 0) {
+      // It costs nothing anywhere: there is nothing to save.
+      each.nanos = 0n;
+      each.highNanos = 0n;
+      continue;
+    }
     const weights = shares.map(([, nanos]) => nanos);
     const before = (a: number, b: number) => (shares[a]?.[0] ?? 0) - (shares[b]?.[0] ?? 0);
     const [parts, highParts] = [apportion(each.nanos, weights, before), apportion(each.highNanos, weights, before)];
