@@ -1,4 +1,4 @@
-import { jetstream, jetstreamManager, JetStreamApiError, type JetStreamClient, type JetStreamManager, RetentionPolicy, DiscardPolicy, StorageType, DeliverPolicy, ReplayPolicy } from '@nats-io/jetstream';
+import { jetstream, jetstreamManager, JetStreamApiError, type JetStreamClient, type JetStreamManager, RetentionPolicy, DiscardPolicy, StorageType, DeliverPolicy, ReplayPolicy, type StreamConfig } from '@nats-io/jetstream';
 import { connect, errors as natsErrors, type NatsConnection, nanos, nkeyAuthenticator, usernamePasswordAuthenticator } from '@nats-io/transport-node';
 import { HEADERS, type StreamDefinition } from '@upid/contracts';
 import { createHash, createHmac } from 'node:crypto';
@@ -162,19 +162,23 @@ export class Bus {
         discard: each.discard === 'new' ? DiscardPolicy.New : DiscardPolicy.Old, retention: RetentionPolicy.Limits, storage: StorageType.File, allow_direct: true,
       };
       for (;;) {
+        const standing = await manager.streams.info(each.name).then((info) => info.config, (error: unknown) => {
+          if (error instanceof JetStreamApiError && error.code === 10059) return null;
+          throw error;
+        });
+        if (standing && sameStream(standing, config)) break;
         try {
-          await manager.streams.add(config);
+          if (standing) await manager.streams.update(each.name, config);
+          else await manager.streams.add(config);
           break;
         } catch (error) {
-          // 10058: the name is in use with another configuration.
-          if (error instanceof JetStreamApiError && error.code === 10058) {
-            await manager.streams.update(each.name, config);
-            break;
-          }
-          if (error instanceof JetStreamApiError) throw error;
-          if (await manager.streams.info(each.name).then(() => true, () => false)) break;
+          const isForbidden = inChain(error, (cause) => cause instanceof natsErrors.PermissionViolationError);
+          // 10058: another was faster, with another configuration.
+          if (!isForbidden && !(error instanceof JetStreamApiError && error.code === 10058)) throw new NoStreamError(`Stream ${each.name} cannot be made: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+          // Who may not manage streams works with one that stands as it is, and waits for one that is to be made.
+          if (isForbidden && standing) break;
           this.options.log?.info({ stream: each.name }, 'waiting for the stream to be made');
-          await delay(1_000);
+          await delay(500);
         }
       }
     }
@@ -263,6 +267,12 @@ export class Bus {
     }
     this.ended = true;
   }
+}
+
+type StreamSettings = Pick<StreamConfig, 'subjects' | 'max_bytes' | 'max_age' | 'duplicate_window' | 'discard'>;
+function sameStream(standing: StreamSettings, wished: StreamSettings): boolean {
+  return standing.max_bytes === wished.max_bytes && standing.max_age === wished.max_age && standing.duplicate_window === wished.duplicate_window && standing.discard === wished.discard
+    && standing.subjects.toSorted().join() === wished.subjects.toSorted().join();
 }
 
 function inChain(error: unknown, test: (each: Error) => boolean): boolean {

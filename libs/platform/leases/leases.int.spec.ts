@@ -83,21 +83,21 @@ describe('claims', () => {
     await database.query('CREATE TABLE work (id int PRIMARY KEY, done int NOT NULL DEFAULT 0)');
     await database.query('INSERT INTO work SELECT generate_series(1, 200)');
     let failures = 0;
-    const worker = async (index: number) => {
+    const worker = async () => {
       for (;;) {
         const more = await database.transaction(async (tx) => {
           const rows = await claim<{ id: number }>(tx, { table: 'work', where: 'done = $1', values: [0], orderBy: 'id', limit: 7 });
           if (rows.length === 0) return false;
           await tx.query('UPDATE work SET done = done + 1 WHERE id = ANY($1)', [rows.map((row) => row.id)]);
-          if (index === 0 && failures++ < 5) throw new Error('a worker fails');
+          if (failures++ < 5) throw new Error('a worker fails');
           return true;
         }).catch((error: Error) => { if (error.message !== 'a worker fails') throw error; return true; });
         if (!more) return;
       }
     };
-    await Promise.all([0, 1, 2, 3, 4, 5].map(worker));
+    await Promise.all(Array.from({ length: 6 }, worker));
     const { rows } = await database.query<{ done: number; n: number }>('SELECT done, count(*)::int AS n FROM work GROUP BY done');
     expect(rows).toEqual([{ done: 1, n: 200 }]);
-    expect(failures).toBeGreaterThanOrEqual(5);
+    expect(failures).toBeGreaterThan(5);
   });
 });

@@ -87,6 +87,6 @@ export function createLogger(service: string, options: { readonly level?: string
         return now ? { correlation_id: now.correlationId, trace_id: now.traceparent.slice(3, 35), ...now.fields } : {};
       },
     },
-    options.destination ?? pino.destination({ fd: 1, sync: false }),
+    options.destination ?? pino.destination({ fd: 1, sync: true }),
   );
 }
