@@ -1,6 +1,6 @@
 /** For tests alone: real servers, a real Kubernetes control plane, builders. */
 export { type WaitOptions, WaitTimeoutError, waitFor } from './wait.js';
-export { ManagedProcess, type ProcessDescription, ProcessEndedError, freePort, temporaryDirectory } from './processes.js';
+export { ManagedProcess, type ProcessDescription, ProcessEndedError, forgetProcess, freePort, temporaryDirectory, watchProcess } from './processes.js';
 export { buildControlPlane, controlPlaneAvailability } from './controlplane/build.js';
 export { type Access, type AuditEvent, ControlPlane, type ControlPlaneOptions, type Pod, startControlPlane } from './controlplane/controlplane.js';
 export { type ComponentName } from './controlplane/components.js';
