@@ -1,8 +1,7 @@
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createLogger, createMetrics, Health, loadConfig, serveHealth, setting } from '@upid/platform';
+import { createLogger, createMetrics, Health, loadConfig, serveHealth } from '@upid/platform';
 import { TestPrometheus } from '@upid/testing';
-import { z } from 'zod';
 import { AccessLog } from './access-log.js';
 import { KubernetesApi } from './api.js';
 import { clockFrom } from './clock.js';
@@ -10,22 +9,12 @@ import { SimulatedCluster, type ClusterState } from './cluster.js';
 import { Figures } from './figures.js';
 import { historySeries } from './history.js';
 import { parseScenario } from './scenario.js';
+import { simulatorSettings } from './settings.js';
 
-/** Runs a demo cluster: a Kubernetes API, a Prometheus range API, and a kubeconfig that leads to them. */
-const settings = {
-  scenario: setting('UPID_SIMULATOR_SCENARIO', z.string(), 'file of the scenario, YAML'),
-  host: setting('UPID_SIMULATOR_HOST', z.string().default('127.0.0.1'), 'address that both APIs listen on'),
-  url: setting('UPID_SIMULATOR_URL', z.url().optional(), 'URL of the Kubernetes API as the kubeconfig names it; default: this machine'),
-  port: setting('UPID_SIMULATOR_PORT', z.coerce.number().int().min(0).max(65_535).default(0), 'port of the Kubernetes API'),
-  prometheusPort: setting('UPID_SIMULATOR_PROMETHEUS_PORT', z.coerce.number().int().min(0).max(65_535).default(0), 'port of the Prometheus range API'),
-  dir: setting('UPID_SIMULATOR_DIR', z.string(), 'folder for the kubeconfig and for what clients have changed'),
-  healthHost: setting('UPID_HEALTH_HOST', z.string().default('127.0.0.1'), 'address that health is served on'),
-  healthPort: setting('UPID_HEALTH_PORT', z.coerce.number().int().min(0).max(65_535).default(0), 'port of /health/live and /health/ready'),
-} as const;
-
+// Runs a demo cluster: a Kubernetes API, a Prometheus range API, and a kubeconfig that leads to them.
 const TICK_MS = 200;
 
-const config = loadConfig(settings);
+const config = loadConfig(simulatorSettings);
 const log = createLogger('simulator');
 const scenario = parseScenario(await readFile(config.scenario, 'utf8'));
 const stateFile = join(config.dir, `${scenario.name}-${scenario.seed}.json`);
