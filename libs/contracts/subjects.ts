@@ -54,8 +54,10 @@ export function parseSubject(subject: string): { clusterId: ClusterId; producer:
 
 /** Headers beside the payload. */
 export const HEADERS = {
-  /** The deterministic id: JetStream drops a second message with it inside its window. */
+  /** JetStream drops a second message with this id inside its window. On the wire it is a digest keyed with the publisher's own seed: an id that another could foretell, another could take first. */
   messageId: 'Nats-Msg-Id',
+  /** The deterministic id in clear. */
+  messageName: 'Upid-Message-Id',
   /** When the publisher sent it first, RFC 3339: skew is judged from this against the server's receive time. */
   publishedAt: 'Upid-Published-At',
   /** W3C trace context. */

@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { z } from 'zod';
 import { type Logger, outgoingTrace } from '../logging/logging.js';
 import { inboxPrefix } from '../servers/nats-config.js';
-import { type Delivery, deliveryOf, MESSAGE_NAME_HEADER, toHeaders } from './delivery.js';
+import { type Delivery, deliveryOf, toHeaders } from './delivery.js';
 import { BusUnavailableError, MAX_MESSAGE_BYTES, MessageTooLargeError, NoStreamError, StreamFullError } from './errors.js';
 import { Queries, type QueryOptions, type ServeOptions } from './queries.js';
 import { Semaphore } from './semaphore.js';
@@ -193,7 +193,7 @@ export class Bus {
     if (payload.length > MAX_MESSAGE_BYTES) throw new MessageTooLargeError(subject, payload.length);
     return this.publishing.run(async () => {
       if (this.state !== 'connected') throw new BusUnavailableError(`The bus is ${this.state}`);
-      const headers = toHeaders({ [MESSAGE_NAME_HEADER]: options.msgId, [HEADERS.publishedAt]: new Date(options.publishedAtMs ?? Date.now()).toISOString(), ...outgoingTrace(), ...options.headers });
+      const headers = toHeaders({ [HEADERS.messageName]: options.msgId, [HEADERS.publishedAt]: new Date(options.publishedAtMs ?? Date.now()).toISOString(), ...outgoingTrace(), ...options.headers });
       try {
         const ack = await (await this.jetstream()).publish(subject, payload, { msgID: this.wireId(options.msgId), headers, timeout: options.timeoutMs ?? 10_000 });
         return { stream: ack.stream, sequence: ack.seq, duplicate: ack.duplicate };

@@ -27,9 +27,6 @@ export interface BatchDelivery extends Delivery {
   reject(reason: string): void;
 }
 
-/** The message's deterministic id in clear; `Nats-Msg-Id` is a keyed digest of it (see Bus.publish). */
-export const MESSAGE_NAME_HEADER = 'Upid-Message-Id';
-
 /** Headers of a message from names and values. */
 export function toHeaders(values: Readonly<Record<string, string>>): MsgHdrs {
   const made = natsHeaders();
@@ -62,7 +59,7 @@ export function parseJson<S extends z.ZodType>(payload: Uint8Array, schema: S): 
 export function makeDelivery(parts: Omit<Delivery, 'json' | 'messageId' | 'publishedAtMs'>): Delivery {
   const published = Date.parse(parts.headers[HEADERS.publishedAt] ?? '');
   return {
-    ...parts, messageId: parts.headers[MESSAGE_NAME_HEADER] ?? parts.headers[HEADERS.messageId] ?? '', publishedAtMs: Number.isNaN(published) ? null : published,
+    ...parts, messageId: parts.headers[HEADERS.messageName] ?? parts.headers[HEADERS.messageId] ?? '', publishedAtMs: Number.isNaN(published) ? null : published,
     json: (schema) => parseJson(parts.payload, schema),
   };
 }
