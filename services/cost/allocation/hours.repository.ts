@@ -94,16 +94,16 @@ export class HoursRepository {
     await tx.query('DELETE FROM node_hour WHERE cluster = $1 AND hour = $2', [cluster, at]);
     if (cost.pods.length > 0) {
       await copyIn(tx, 'pod_hour', {
-        cluster: 'int4', hour: 'timestamptz', pod: 'int4', node: 'int4', present_ms: 'int4', cpu_cost: 'int8', memory_cost: 'int8', gpu_cost: 'int8', actual_cost: 'int8', measured_cost: 'int8', measured_ms: 'int4', cells: 'int4', measured_cells: 'int4',
+        cluster: 'int4', hour: 'timestamptz', pod: 'int4', node: 'int4', currency: 'text', present_ms: 'int4', cpu_cost: 'int8', memory_cost: 'int8', gpu_cost: 'int8', actual_cost: 'int8', measured_cost: 'int8', measured_ms: 'int4', cells: 'int4', measured_cells: 'int4',
         charged_cpu_millicore_seconds: 'float8', charged_memory_byte_seconds: 'float8', used_cpu_millicore_seconds: 'float8', used_memory_byte_seconds: 'float8',
       }, cost.pods.map((pod) => [
-        cluster, hourMs, pod.podId, pod.nodeId, pod.presentMs, pod.cpuNanos, pod.memoryNanos, pod.gpuNanos, pod.actualNanos, pod.measuredNanos, pod.measuredMs, pod.cells, pod.measuredCells,
+        cluster, hourMs, pod.podId, pod.nodeId, hour.currency, pod.presentMs, pod.cpuNanos, pod.memoryNanos, pod.gpuNanos, pod.actualNanos, pod.measuredNanos, pod.measuredMs, pod.cells, pod.measuredCells,
         pod.chargedCpuMillicoreSeconds, pod.chargedMemoryByteSeconds, pod.usedCpuMillicoreSeconds, pod.usedMemoryByteSeconds,
       ]));
     }
     if (cost.nodes.length > 0) {
-      await copyIn(tx, 'node_hour', { cluster: 'int4', hour: 'timestamptz', node: 'int4', price: 'int4', present_ms: 'int4', cost: 'int8', allocated: 'int8', idle: 'int8', overhead: 'int8' },
-        cost.nodes.map((node) => [cluster, hourMs, node.nodeId, node.priceId, node.presentMs, node.costNanos, node.allocatedNanos, node.idleNanos, node.overheadNanos]));
+      await copyIn(tx, 'node_hour', { cluster: 'int4', hour: 'timestamptz', node: 'int4', currency: 'text', price: 'int4', present_ms: 'int4', cost: 'int8', allocated: 'int8', idle: 'int8', overhead: 'int8' },
+        cost.nodes.map((node) => [cluster, hourMs, node.nodeId, hour.currency, node.priceId, node.presentMs, node.costNanos, node.allocatedNanos, node.idleNanos, node.overheadNanos]));
     }
     await tx.query(
       `INSERT INTO cluster_hour AS h (cluster, hour, currency, revision, digest, closed, covered_from, covered_to, covered_ms, node_cost, allocated_cost, idle_cost, overhead_cost, unbalanced, uncharged, unpriced, computed_at)

@@ -104,8 +104,8 @@ export class AnalysisRepository {
       hour: Date; requested_cpu: string; requested_cpu_seconds: number; used_cpu: string; used_cpu_seconds: number; requested_memory: string; requested_memory_seconds: number; used_memory: string; used_memory_seconds: number;
     }>(
       `SELECT h.hour, ${SUMS}, ${charges('cpu', 'request_cpu_millicores', 'charged_cpu_millicore_seconds')}, ${charges('memory', 'request_memory_bytes', 'charged_memory_byte_seconds')}
-       FROM pod_hour h JOIN pod p ON p.id = h.pod JOIN cluster_hour c ON c.cluster = h.cluster AND c.hour = h.hour AND c.currency = $2
-       WHERE h.cluster = $1 AND h.hour >= $3 AND h.hour < $4 AND ${condition.sql} GROUP BY h.hour ORDER BY h.hour`, [cluster, currency, new Date(startMs), new Date(endMs), ...condition.values]);
+       FROM pod_hour h JOIN pod p ON p.id = h.pod
+       WHERE h.cluster = $1 AND h.currency = $2 AND h.hour >= $3 AND h.hour < $4 AND ${condition.sql} GROUP BY h.hour ORDER BY h.hour`, [cluster, currency, new Date(startMs), new Date(endMs), ...condition.values]);
     return rows.map((row) => ({
       hourMs: row.hour.getTime(), total: totalOf(row), presentMs: row.present_ms, measuredMs: row.measured_ms,
       requestedCpu: { costNanos: BigInt(row.requested_cpu), amountSeconds: row.requested_cpu_seconds }, usedCpu: { costNanos: BigInt(row.used_cpu), amountSeconds: row.used_cpu_seconds },
@@ -119,8 +119,8 @@ export class AnalysisRepository {
     const { rows } = await this.database.query<PriceRow & { node: number; allocated: string }>(
       `WITH share AS (
          SELECT h.node, sum(h.cpu_cost + h.memory_cost + h.gpu_cost)::text AS allocated, max(h.hour) AS last_hour
-         FROM pod_hour h JOIN pod p ON p.id = h.pod JOIN cluster_hour c ON c.cluster = h.cluster AND c.hour = h.hour AND c.currency = $2
-         WHERE h.cluster = $1 AND h.hour >= $3 AND h.hour < $4 AND ${condition.sql} GROUP BY h.node)
+         FROM pod_hour h JOIN pod p ON p.id = h.pod
+         WHERE h.cluster = $1 AND h.currency = $2 AND h.hour >= $3 AND h.hour < $4 AND ${condition.sql} GROUP BY h.node)
        SELECT s.node, s.allocated, ${PRICE} FROM share s JOIN node n ON n.id = s.node LEFT JOIN node_hour k ON k.cluster = $1 AND k.hour = s.last_hour AND k.node = s.node LEFT JOIN node_price x ON x.id = k.price ORDER BY n.name`,
       [cluster, currency, new Date(startMs), new Date(endMs), ...condition.values]);
     return rows.map((row) => ({ ...pricedOf(row), node: row.node, allocatedNanos: BigInt(row.allocated) }));
@@ -129,8 +129,8 @@ export class AnalysisRepository {
   /** What nodes as a whole cost, by hour: all, or one. */
   async nodeHours(cluster: number, currency: string, { startMs, endMs }: TimeRange, node: number | null): Promise<NodeHourSum[]> {
     const { rows } = await this.database.query<{ hour: Date; cost: string; present_ms: number }>(
-      `SELECT h.hour, sum(h.cost)::text AS cost, sum(h.present_ms)::float8 AS present_ms FROM node_hour h JOIN cluster_hour c ON c.cluster = h.cluster AND c.hour = h.hour AND c.currency = $2
-       WHERE h.cluster = $1 AND h.hour >= $3 AND h.hour < $4 AND ($5::int IS NULL OR h.node = $5) GROUP BY h.hour ORDER BY h.hour`, [cluster, currency, new Date(startMs), new Date(endMs), node]);
+      `SELECT h.hour, sum(h.cost)::text AS cost, sum(h.present_ms)::float8 AS present_ms FROM node_hour h
+       WHERE h.cluster = $1 AND h.currency = $2 AND h.hour >= $3 AND h.hour < $4 AND ($5::int IS NULL OR h.node = $5) GROUP BY h.hour ORDER BY h.hour`, [cluster, currency, new Date(startMs), new Date(endMs), node]);
     return rows.map((row) => ({ hourMs: row.hour.getTime(), costNanos: BigInt(row.cost), presentMs: row.present_ms }));
   }
 
@@ -139,7 +139,7 @@ export class AnalysisRepository {
     const { rows } = await this.database.query<PriceRow & { node: number; uid: string; cost: string; allocated: string; idle: string; overhead: string; quarantined: { explanation: string; source: string }[] | null }>(
       `WITH summed AS (
          SELECT h.node, sum(h.cost)::text AS cost, sum(h.allocated)::text AS allocated, sum(h.idle)::text AS idle, sum(h.overhead)::text AS overhead, (array_agg(h.price ORDER BY h.hour DESC))[1] AS price
-         FROM node_hour h JOIN cluster_hour c ON c.cluster = h.cluster AND c.hour = h.hour AND c.currency = $2 WHERE h.cluster = $1 AND h.hour >= $3 AND h.hour < $4 GROUP BY h.node)
+         FROM node_hour h WHERE h.cluster = $1 AND h.currency = $2 AND h.hour >= $3 AND h.hour < $4 GROUP BY h.node)
        SELECT s.node, n.uid, s.cost, s.allocated, s.idle, s.overhead, x.quarantined, ${PRICE} FROM summed s JOIN node n ON n.id = s.node LEFT JOIN node_price x ON x.id = s.price ORDER BY n.name, n.id`, [cluster, currency, new Date(startMs), new Date(endMs)]);
     return rows.map((row) => ({
       ...pricedOf(row), node: row.node, uid: row.uid, costNanos: BigInt(row.cost), allocatedNanos: BigInt(row.allocated), idleNanos: BigInt(row.idle), overheadNanos: BigInt(row.overhead), quarantined: row.quarantined ?? [],
@@ -149,9 +149,13 @@ export class AnalysisRepository {
   /** Sums by workload, of all or of a namespace. */
   async workloadSums(cluster: number, currency: string, { startMs, endMs }: TimeRange, namespace: string | null): Promise<WorkloadSum[]> {
     const { rows } = await this.database.query<SumRow & { namespace: string; kind: string; name: string; node: number; charged_cpu: number; charged_memory: number; first_start: Date }>(
-      `SELECT p.workload_namespace AS namespace, p.workload_kind AS kind, p.workload_name AS name, h.node, ${SUMS}, sum(h.charged_cpu_millicore_seconds) AS charged_cpu, sum(h.charged_memory_byte_seconds) AS charged_memory, min(p.starts_at) AS first_start
-       FROM pod_hour h JOIN pod p ON p.id = h.pod JOIN cluster_hour c ON c.cluster = h.cluster AND c.hour = h.hour AND c.currency = $2
-       WHERE h.cluster = $1 AND h.hour >= $3 AND h.hour < $4 AND ($5::text IS NULL OR p.namespace = $5) GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4`, [cluster, currency, new Date(startMs), new Date(endMs), namespace]);
+      // By pod first: a week of ten thousand pods is summed by numbers before any name is looked at.
+      `WITH h AS (
+         SELECT pod, node, sum(cpu_cost) AS cpu_cost, sum(memory_cost) AS memory_cost, sum(gpu_cost) AS gpu_cost, sum(actual_cost) AS actual_cost, sum(measured_cost) AS measured_cost, sum(cells) AS cells, sum(measured_cells) AS measured_cells,
+           sum(present_ms) AS present_ms, sum(measured_ms) AS measured_ms, sum(charged_cpu_millicore_seconds) AS charged_cpu, sum(charged_memory_byte_seconds) AS charged_memory
+         FROM pod_hour WHERE cluster = $1 AND currency = $2 AND hour >= $3 AND hour < $4 GROUP BY pod, node)
+       SELECT p.workload_namespace AS namespace, p.workload_kind AS kind, p.workload_name AS name, h.node, ${SUMS}, sum(h.charged_cpu) AS charged_cpu, sum(h.charged_memory) AS charged_memory, min(p.starts_at) AS first_start
+       FROM h JOIN pod p ON p.id = h.pod WHERE $5::text IS NULL OR p.namespace = $5 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4`, [cluster, currency, new Date(startMs), new Date(endMs), namespace]);
     return [...Map.groupBy(rows, (row) => `${row.namespace}/${row.kind}/${row.name}`).values()].map((of) => {
       const [first] = of as [(typeof of)[number]];
       const totals = of.map(totalOf);
