@@ -23,6 +23,8 @@ export interface HouseholdOptions {
 export interface Household {
   readonly specs: readonly ProcessSpec[];
   readonly url: string;
+  /** Where the servers are, by the variables that services are told by; once they have been started. */
+  serverUrls(): Record<string, string>;
 }
 
 function running(handle: ServerHandle): RunningProcess {
@@ -81,6 +83,7 @@ export async function planHousehold(options: HouseholdOptions): Promise<Househol
     urls.push(() => ({ UPID_REDIS_URL: redis.url() }));
   }
 
+  const serverUrls = (): Record<string, string> => Object.assign({}, ...urls.map((each) => each())) as Record<string, string>;
   /** Without a server of ours there are no keys of ours on it: whoever set UPID_NATS_URL gives its credentials too. */
   const seed = (user: string): NodeJS.ProcessEnv => (env.UPID_NATS_URL ? {} : { UPID_NATS_NKEY_SEED_FILE: seedFile(keys, user) });
   const add = async (name: string, entry: string, own: NodeJS.ProcessEnv) => {
@@ -89,7 +92,7 @@ export async function planHousehold(options: HouseholdOptions): Promise<Househol
       name,
       start: () => startNode({
         entry: join(root, entry), cwd: root, logFile: state.path('logs', `${name}.log`),
-        env: { ...env, NODE_ENV: 'production', UPID_STATE_DIR: state.dir, UPID_HEALTH_PORT: String(healthPort), ...Object.assign({}, ...urls.map((each) => each())), ...own },
+        env: { ...env, NODE_ENV: 'production', UPID_STATE_DIR: state.dir, UPID_HEALTH_PORT: String(healthPort), ...serverUrls(), ...own },
       }),
       ready: () => answersOk(`http://127.0.0.1:${healthPort}/health/ready`),
     });
@@ -118,5 +121,5 @@ export async function planHousehold(options: HouseholdOptions): Promise<Househol
     ...seed(agentUserName(options.clusterId)), ...cluster, UPID_CLUSTER_ID: options.clusterId, UPID_CLUSTER_NAME: options.clusterName, UPID_SPOOL_DIR: state.path('spool'),
     UPID_ACTUATION: String(mayAct), UPID_COMMAND_PUBLIC_KEY: signing.publicKey,
   });
-  return { specs, url: `http://127.0.0.1:${options.port}` };
+  return { specs, url: `http://127.0.0.1:${options.port}`, serverUrls };
 }
