@@ -82,7 +82,7 @@ export class Agent {
   readonly requests: RequestsService;
   readonly actuation: ActuationService;
   readonly sleepers: SleeperWatch;
-  private readonly leadership: Promise<Leadership>;
+  private leadership: Leadership | null = null;
   private readonly stopped = new AbortController();
   private readonly running: Promise<unknown>[] = [];
   private mayAct = false;
@@ -109,7 +109,6 @@ export class Agent {
     this.sleepers = new SleeperWatch(this.actuation, ports.cluster, { logLostSinceMs: () => this.requests.lostSinceMs(), busConnected: () => bus.state === 'connected' }, spool, common);
     this.requests.onBusiness((workload, timeMs) => this.sleepers.onBusiness(workload, timeMs));
     this.inventory.onObject((resource, change, object) => this.sleepers.onObject(resource, change, object));
-    this.leadership = this.lease();
   }
 
   /** Starts everything, each part as soon as what it stands on is there. Resolves when the agent reads its cluster. */
@@ -118,9 +117,10 @@ export class Agent {
     bus.watch((state) => { if (state === 'connected') this.publisher.wake(); });
     this.fingerprint = await clusterFingerprint(kubernetes);
     await this.publisher.start();
+    this.leadership = await this.lease();
     await this.recallHold();
     this.inventory.start();
-    this.run(this.work(), (error) => log.error({ error: error instanceof Error ? error.message : String(error) }, 'the agent cannot work'));
+    this.run(this.work(this.leadership), (error) => log.error({ error: error instanceof Error ? error.message : String(error) }, 'the agent cannot work'));
   }
 
   /** Ends in order: what is complete is published or lies in the spool. */
@@ -131,25 +131,24 @@ export class Agent {
     const emptied = await this.publisher.drain(DRAIN_MS);
     if (!emptied) this.ports.log.info(this.publisher.depth, 'what could not be published waits in the spool');
     await this.publisher.stop();
-    await (await this.leadership).release().catch((error: unknown) => this.ports.log.info({ error: error instanceof Error ? error.message : String(error) }, 'the lease could not be given up'));
+    await this.leadership?.release().catch((error: unknown) => this.ports.log.info({ error: error instanceof Error ? error.message : String(error) }, 'the lease could not be given up'));
   }
 
   // -------------------------------------------------------------- working
 
   private async lease(): Promise<Leadership> {
     const { spool, kubernetes, log } = this.ports;
-    const kept = await spool.readState(IDENTITY_FILE).catch(() => null);
+    const kept = await spool.readState(IDENTITY_FILE);
     const { identity = randomUUID() } = (typeof kept === 'object' && kept !== null ? kept : {}) as { identity?: string };
     // An agent that comes back with its spool is the same one: it need not wait for its own lease to run out.
-    await spool.writeState(IDENTITY_FILE, { identity }).catch((error: unknown) => log.warn({ error: String(error) }, 'the identity could not be kept'));
+    await spool.writeState(IDENTITY_FILE, { identity });
     return new Leadership(kubernetes, { namespace: this.options.systemNamespace, name: 'upid-agent', identity, log, delay });
   }
 
-  private async work(): Promise<void> {
+  private async work(leadership: Leadership): Promise<void> {
     const { signal } = this.stopped;
     const { log, abdicate } = this.ports;
     this.phase = 'standby';
-    const leadership = await this.leadership;
     await leadership.acquire(signal);
     if (signal.aborted) return;
     this.phase = 'working';

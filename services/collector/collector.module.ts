@@ -134,10 +134,17 @@ async function usageModes(config: CollectorConfig, direct: boolean, mayProxyNode
 @Injectable()
 class AgentRunner implements OnApplicationBootstrap, OnModuleDestroy {
   private built: Awaited<ReturnType<typeof buildAgent>> | null = null;
+  private starting: Promise<void> | null = null;
 
   constructor(private readonly platform: Platform<CollectorConfig>) {}
 
-  async onApplicationBootstrap(): Promise<void> {
+  /** Nest may call it more than once for one start. */
+  onApplicationBootstrap(): Promise<void> {
+    this.starting ??= this.start();
+    return this.starting;
+  }
+
+  private async start(): Promise<void> {
     this.built = await buildAgent(this.platform);
     const { agent, kubernetes } = this.built;
     const { health, metrics } = this.platform;

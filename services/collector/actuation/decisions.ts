@@ -33,20 +33,27 @@ export function refusedBeforehand(command: Command, facts: AdmissionFacts): Refu
   return null;
 }
 
-/** Annotations by which a workload or namespace asks to be left alone, beyond those that a command names. */
-export const OPT_OUT_ANNOTATIONS: readonly string[] = ['upid.io/exclude', 'upid.io/opt-out', 'upid.io/ignore', 'upid.io/do-not-sleep', 'downscaler/exclude'];
+const unlessFalse = (value: string) => value.toLowerCase() !== 'false';
+const isTrue = (value: string) => value.toLowerCase() === 'true';
+
+/** Annotations by which a workload or namespace asks to be left alone; these count whatever a command names. */
+const OPT_OUTS: Readonly<Record<string, (value: string) => boolean>> = {
+  'upid.io/exclude': unlessFalse, 'upid.io/ignore': unlessFalse, 'upid.io/opt-out': unlessFalse, 'upid.io/do-not-sleep': unlessFalse, 'downscaler/exclude': isTrue,
+};
+/** Of those that a command may name besides, the ones that ask by another word than `true`. */
+const NAMED_OTHERWISE: Readonly<Record<string, (value: string) => boolean>> = { 'cluster-autoscaler.kubernetes.io/safe-to-evict': (value) => value.toLowerCase() === 'false' };
 
 type Annotated = { readonly metadata?: { readonly annotations?: Readonly<Record<string, string>> } };
 
-/**
- * The opt-out that stands on a workload or its namespace, in words; null where none does. Our own count unless they say `false`; those
- * that a command names count where they say `true`.
- */
+/** The opt-out that stands on a workload or its namespace, in words; null where none does. @param named by a command, beyond our own */
 export function optOut(workload: Annotated, namespace: Annotated | null, named: readonly string[]): string | null {
   for (const [where, object] of [['the workload', workload], ['its namespace', namespace]] as const) {
     const annotations = object?.metadata?.annotations ?? {};
-    const name = OPT_OUT_ANNOTATIONS.find((each) => annotations[each] !== undefined && annotations[each]?.toLowerCase() !== 'false') ?? named.find((each) => annotations[each]?.toLowerCase() === 'true');
-    if (name !== undefined) return `${where} has annotation ${name}=${annotations[name]?.slice(0, 60)}`;
+    for (const name of [...Object.keys(OPT_OUTS), ...named]) {
+      const value = annotations[name];
+      const asks = OPT_OUTS[name] ?? NAMED_OTHERWISE[name] ?? isTrue;
+      if (value !== undefined && asks(value)) return `${where} has annotation ${name}=${value.slice(0, 60)}`;
+    }
   }
   return null;
 }

@@ -111,7 +111,7 @@ export class ResourceWatch<T extends WatchedObject> {
       await this.sleep(UNAVAILABLE_RETRY_MS, signal);
       return null;
     }
-    log.warn({ path, error: error instanceof Error ? error.message : String(error), failures: this.failures + 1 }, 'reading a kind failed: trying again');
+    if (this.failures === 0) log.warn({ path, error: error instanceof Error ? error.message : String(error) }, 'reading a kind failed: trying again until it does not');
     if (this.state === 'starting' || this.failures > 0) this.enter('unreachable');
     await this.pause(signal);
     return from;

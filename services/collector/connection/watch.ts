@@ -22,13 +22,13 @@ export type WatchStep<T> =
 
 /** Reads one line of a watch. A line that is no event ends the watch as a failure would: nothing may be missed. */
 export function watchStep<T extends WatchedObject>(line: string): WatchStep<T> {
-  let event: { type?: unknown; object?: T };
+  let event: { type?: unknown; object?: T } | null;
   try {
     event = JSON.parse(line) as typeof event;
   } catch {
     return { do: 'resume', reason: 'the watch sent a line that is no JSON' };
   }
-  const { type, object } = event;
+  const { type, object } = event ?? {};
   if (object === undefined || object === null) return { do: 'resume', reason: 'the watch sent an event without an object' };
   const resourceVersion = object.metadata?.resourceVersion ?? null;
   switch (type) {

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { subjects, toTimestamp, uidFromBytes, type AgentKind, type CoverageEvent } from '@upid/contracts';
 import { backOffMs } from '../connection/rate-limit.js';
 import { uuidOf } from '../inventory/identifiers.js';
-import { superseded, toDrop, withDropped, type Covers, type Gap, type SpoolEntry, type SpoolHeader } from './spool.js';
+import { spoolFileBytes, superseded, toDrop, withDropped, type Covers, type Gap, type SpoolEntry, type SpoolHeader } from './spool.js';
 
 /** Where messages go. The names of its errors tell what became of one. */
 export interface PublishPort {
@@ -102,7 +102,7 @@ export class Publisher {
       const header: SpoolHeader = {
         kind, messageId: meta.messageId ?? `${this.clusterId}/${this.epochId}/${sequence}`, publishedAtMs: nowMs, covers: meta.covers ?? null, generation: meta.generation ?? null,
       };
-      await this.makeRoom(payload.length);
+      await this.makeRoom(spoolFileBytes(header, payload));
       try {
         this.append(await this.spool.write(header, payload, nowMs));
       } catch (error) {

@@ -49,9 +49,18 @@ export function isSpoolFile(name: string): boolean {
   return FILE_NAME.test(name);
 }
 
+function headOf(header: SpoolHeader): Uint8Array {
+  return new TextEncoder().encode(`${MAGIC}\n${JSON.stringify(header)}\n`);
+}
+
+/** Bytes of a message's file. */
+export function spoolFileBytes(header: SpoolHeader, payload: Uint8Array): number {
+  return headOf(header).length + payload.length;
+}
+
 /** Magic, header as one line of JSON, payload. */
 export function encodeSpoolFile(header: SpoolHeader, payload: Uint8Array): Uint8Array {
-  const head = new TextEncoder().encode(`${MAGIC}\n${JSON.stringify(header)}\n`);
+  const head = headOf(header);
   const file = new Uint8Array(head.length + payload.length);
   file.set(head);
   file.set(payload, head.length);

@@ -50,8 +50,9 @@ export class KubeletClient {
       const socket = this.options.proxyUrl === undefined ? undefined : await this.tunnel(this.options.proxyUrl, internalIp, kubeletPort, signal);
       const response = await new Promise<IncomingMessage>((resolve, reject) => {
         const request = httpsRequest({
-          host: internalIp, port: kubeletPort, path, signal, headers: { 'accept-encoding': 'gzip', ...(authorization === null ? {} : { authorization }) },
-          ...(socket === undefined ? { agent: this.agent } : { agent: false as const, createConnection: () => socket }),
+          host: internalIp, port: kubeletPort, path, signal, headers: { 'accept-encoding': 'gzip', connection: 'close', ...(authorization === null ? {} : { authorization }) },
+          // With an agent, even `false`, Node would pass over the tunnel and dial the node itself.
+          ...(socket === undefined ? { agent: this.agent } : { createConnection: () => socket }),
         }, resolve);
         request.once('error', reject);
         request.end();
