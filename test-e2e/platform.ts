@@ -33,7 +33,8 @@ export interface PlatformOptions {
 
 const READY_WITHIN_MS = 90_000;
 const GRACE_MS = 20_000;
-const LOG_TAIL_LINES = 25;
+const LOG_TAIL_LINES = 20;
+const LOG_LINE_CHARACTERS = 600;
 
 let built: Promise<void> | undefined;
 
@@ -194,8 +195,8 @@ export class Platform implements AsyncDisposable {
     const tails: string[] = [];
     for (const [file, text] of await this.logs()) {
       const lines = text.trimEnd().split('\n').filter((line) => line !== '');
-      const notable = lines.filter((line) => /"level":"?(warn|error|fatal|40|50|60)/.test(line) || !line.startsWith('{'));
-      tails.push(`--- ${file}: the end, and what it complained of\n${[...notable.slice(-LOG_TAIL_LINES), '...', ...lines.slice(-3)].join('\n')}`);
+      const notable = lines.filter((line) => /"level":"(warn|error|fatal)|\[(WRN|ERR|FTL)\]|(WARNING|ERROR|FATAL|PANIC): |^[a-z]+: /.test(line));
+      tails.push(`--- ${file}: the end, and what it complained of\n${[...notable.slice(-LOG_TAIL_LINES), '...', ...lines.slice(-3)].map((line) => line.slice(0, LOG_LINE_CHARACTERS)).join('\n')}`);
     }
     const told = error instanceof Error ? error : new Error(String(error));
     told.message = `${told.message}\n\n${tails.join('\n')}`;
