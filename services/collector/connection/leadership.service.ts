@@ -14,6 +14,7 @@ export interface LeadershipOptions {
   readonly log: { info(fields: object, message: string): void; warn(fields: object, message: string): void };
   readonly delay: (ms: number, signal: AbortSignal) => Promise<void>;
   readonly durationSeconds?: number;
+  readonly now?: () => number;
 }
 
 interface LeaseObject {
@@ -37,13 +38,17 @@ export class Leadership {
   /** Another's renewals as seen here: an other clock is not believed. */
   private seen = { renewTime: '', atMs: 0 };
 
-  constructor(private readonly api: LeaseApi, private readonly options: LeadershipOptions) {}
+  private readonly now: () => number;
+
+  constructor(private readonly api: LeaseApi, private readonly options: LeadershipOptions) {
+    this.now = options.now ?? Date.now;
+  }
 
   /** Resolves when this agent may work. */
   async acquire(signal: AbortSignal): Promise<void> {
     for (let failures = 0; !signal.aborted; ) {
       try {
-        const outcome = await this.attempt(Date.now());
+        const outcome = await this.attempt(this.now());
         if (outcome === 'held') {
           this.state = 'leader';
           return;
@@ -68,7 +73,7 @@ export class Leadership {
       await this.options.delay(this.durationMs / 3, signal);
       if (signal.aborted) break;
       try {
-        const outcome = await this.attempt(Date.now());
+        const outcome = await this.attempt(this.now());
         if (outcome === 'other' && this.state === 'leader') {
           this.state = 'lost';
           throw new LeadershipLostError('another agent of this cluster holds the lease now');
@@ -87,7 +92,7 @@ export class Leadership {
     this.state = 'lost';
     const lease = await this.api.get<LeaseObject>(this.path);
     if (lease.spec?.holderIdentity !== this.options.identity) return;
-    await this.api.call('PUT', this.path, { body: { ...lease, spec: { ...lease.spec, holderIdentity: '', renewTime: microTime(Date.now()) } }, urgent: true });
+    await this.api.call('PUT', this.path, { body: { ...lease, spec: { ...lease.spec, holderIdentity: '', renewTime: microTime(this.now()) } }, urgent: true });
   }
 
   private get durationMs(): number {
