@@ -13,6 +13,9 @@ async function csv(path: string): Promise<Record<string, string>[]> {
   return lines.map((line) => Object.fromEntries(line.split(',').map((cell, i) => [names[i] ?? '', cell])));
 }
 
+/** A cell as a number; an empty one is a gap, not zero. */
+const numberOf = (cell: string | undefined) => (cell === undefined || cell.trim() === '' ? NaN : Number(cell));
+
 const utc = (text: string) => Date.parse(`${text.slice(0, 19).replace(' ', 'T')}Z`);
 
 /** Samples by time, the first of equal times kept. */
@@ -27,8 +30,8 @@ function sorted(rows: readonly { time: number; value: number }[]): { timesMs: nu
 async function podTraces(name: string, path: string): Promise<Trace[]> {
   const rows = await csv(path);
   const trace = (resource: 'cpu' | 'memory', usage: string, rate: string, unit: number): Trace => {
-    const limits = rows.map((row) => (100 * unit * Number(row[usage])) / Number(row[rate])).filter((limit) => Number.isFinite(limit) && limit > 0);
-    return { name, resource, provisioned: linearPercentile(limits, 0.5), ...sorted(rows.map((row) => ({ time: utc(row['Time'] ?? ''), value: unit * Number(row[usage]) }))) };
+    const limits = rows.map((row) => (100 * unit * numberOf(row[usage])) / numberOf(row[rate])).filter((limit) => Number.isFinite(limit) && limit > 0);
+    return { name, resource, provisioned: linearPercentile(limits, 0.5), ...sorted(rows.map((row) => ({ time: utc(row['Time'] ?? ''), value: unit * numberOf(row[usage]) }))) };
   };
   return [trace('cpu', 'CpuUsage(m)', 'CpuUsageRate(%)', 1), trace('memory', 'MemoryUsage(Mi)', 'MemoryUsageRate(%)', MEBIBYTE)];
 }
@@ -36,12 +39,12 @@ async function podTraces(name: string, path: string): Promise<Trace[]> {
 /** CPU of machines in percent: one core is what they had. */
 async function machineTrace(name: string, path: string): Promise<Trace> {
   const rows = await csv(path);
-  return { name, resource: 'cpu', provisioned: 1000, ...sorted(rows.map((row) => ({ time: utc(row['timestamp'] ?? ''), value: 10 * Number(row['value']) }))) };
+  return { name, resource: 'cpu', provisioned: 1000, ...sorted(rows.map((row) => ({ time: utc(row['timestamp'] ?? ''), value: 10 * numberOf(row['value']) }))) };
 }
 
 /** Any demand that rises and falls (requests, passengers, load), scaled so that its 99th percentile is one core: not CPU, so judged apart. */
 async function demandTrace(name: string, path: string, time: string, column: string): Promise<Trace> {
-  const samples = sorted((await csv(path)).map((row) => ({ time: utc(row[time] ?? ''), value: Number(row[column]) })));
+  const samples = sorted((await csv(path)).map((row) => ({ time: utc(row[time] ?? ''), value: numberOf(row[column]) })));
   const unit = linearPercentile(samples.values, 0.99) / 1000;
   return { name, resource: 'cpu', provisioned: 1000, timesMs: samples.timesMs, values: samples.values.map((value) => value / unit) };
 }
@@ -156,12 +159,16 @@ function table(log: BenchmarkContext['log'], title: string, traces: readonly Tra
 export const benchmark: Benchmark = {
   name: 'rightsizing',
   summary: 'requests from the past held against the days that followed, beside VPA, KRR, p99, the maximum and hindsight',
-  floors: {},
+  floors: {
+    vpa_equal: { min: 25 }, krr_equal: { min: 25 }, 'upid.cpu_request_ratio': { max: 0.498 }, 'upid.cpu_samples_over': { max: 0.0341 }, 'upid.cpu_unserved': { max: 0.0125 },
+    'upid.memory_request_ratio': { max: 0.875 }, 'upid.memory_overruns': { max: 0 },
+  },
   async run({ log, args }): Promise<Figures> {
     const started = performance.now();
     const data = args[0] ?? join(import.meta.dirname, '../../testdata');
     checkScorer();
     const { usage, demand } = await load(data);
+    log(`${usage.length} traces of usage, ${demand.length} of other demand`);
     const equal = await equalToPeers(data, usage, log);
     const cpu = usage.filter((trace) => trace.resource === 'cpu');
     const memory = usage.filter((trace) => trace.resource === 'memory');
@@ -169,7 +176,9 @@ export const benchmark: Benchmark = {
     for (const [kind, own] of Object.entries(Object.groupBy(cpu, (trace) => (trace.name.includes('/') ? 'pods' : 'machines')))) table(log, `CPU of ${kind}`, own ?? [], CPU_RULES);
     const onMemory = table(log, 'Memory', memory, MEMORY_RULES);
     table(log, 'Other demand, as if it were CPU (not counted in the scores)', demand, CPU_RULES);
-    table(log, 'Other demand, as if it were memory (not counted in the scores)', demand, MEMORY_RULES);
+    // As memory its 99th percentile is one gibibyte.
+    const asMemory = demand.map((trace): Trace => ({ ...trace, resource: 'memory', provisioned: 1024 * MEBIBYTE, values: trace.values.map((value) => (value / 1000) * 1024 * MEBIBYTE) }));
+    table(log, 'Other demand, as if it were memory (not counted in the scores)', asMemory, MEMORY_RULES);
     const of = (name: string) => ({
       cpu_request_ratio: onCpu[name]?.requestRatio ?? NaN, cpu_samples_over: onCpu[name]?.samplesOver ?? NaN, cpu_unserved: onCpu[name]?.unserved ?? NaN,
       memory_request_ratio: onMemory[name]?.requestRatio ?? NaN, memory_overruns: onMemory[name]?.overruns ?? NaN,

@@ -53,12 +53,21 @@ export function components({ classes, offers }: Problem): { classes: number[]; o
     return up === c ? c : (parent[c] = rootOf(up));
   };
   const first = new Map<number, number>();
-  classes.forEach(({ feasible }, c) => feasible.forEach((may, o) => {
-    if (!may) return;
-    const other = first.get(o);
-    if (other === undefined) first.set(o, c);
-    else parent[rootOf(c)] = rootOf(other);
-  }));
+  const alike = new Map<string, number>();
+  classes.forEach(({ feasible, admission }, c) => {
+    const same = alike.get(admission);
+    if (same !== undefined) {
+      parent[rootOf(c)] = rootOf(same);
+      return;
+    }
+    alike.set(admission, c);
+    feasible.forEach((may, o) => {
+      if (!may) return;
+      const other = first.get(o);
+      if (other === undefined) first.set(o, c);
+      else parent[rootOf(c)] = rootOf(other);
+    });
+  });
   const found = new Map<number, { classes: number[]; offers: number[] }>();
   classes.forEach((_, c) => {
     const root = rootOf(c);
@@ -114,12 +123,17 @@ function resourceBound(classes: readonly PodClass[], offers: readonly Offer[], w
   const solved = maximise(objective, rows, limits);
   if (!solved) return 0;
   // Rounding may have left a node worth a hair more than its price: scale the values down to a proof.
-  const worth = (f: number, amounts: Float64Array) => amounts.reduce((sum, amount, r) => sum + ((solved.x[f * width + r] ?? 0) * Math.max(0, amount)) / (scale[r] ?? 1), 0);
+  const worth = (f: number, amounts: Float64Array) => {
+    let sum = 0;
+    for (let r = 0; r < width; r++) sum += ((solved.x[f * width + r] ?? 0) * Math.max(0, amounts[r] ?? 0)) / (scale[r] ?? 1);
+    return sum;
+  };
   const most = Math.max(1, ...familyList.flatMap((family, f) => family.map(({ capacity, price }) => (price > 0 ? worth(f, capacity) / price : 1))));
   let total = 0;
   marks.forEach((mark, g) => {
+    const admitted = familyList.map((_, f) => f).filter((f) => admits(g, f));
     for (const each of groups.get(mark) ?? []) {
-      const value = Math.min(...familyList.flatMap((_, f) => (admits(g, f) ? [worth(f, each.requests)] : []))) / most;
+      const value = admitted.reduce((least, f) => Math.min(least, worth(f, each.requests)), Infinity) / most;
       values[each.index] = value;
       total += value * each.pods.length;
     }
@@ -188,9 +202,10 @@ function leastNodes(each: PodClass, offers: readonly Offer[]): number {
 
 /** max over resources of Σ requests · min over offers price / capacity. */
 function simplestBound({ classes, offers, resources }: Problem): number {
+  const admissions = [...new Map(classes.map(({ admission, feasible }) => [admission, feasible])).values()];
+  const used = offers.filter(({ index }) => admissions.some((feasible) => feasible[index]));
   return Math.max(0, ...resources.map((_, r) => {
     const asked = classes.reduce((sum, { requests, pods }) => sum + (requests[r] ?? 0) * pods.length, 0);
-    const used = offers.filter(({ index }) => classes.some(({ feasible }) => feasible[index]));
     const cheapest = Math.min(...used.filter(({ capacity }) => (capacity[r] ?? 0) > 0).map(({ price, capacity }) => price / (capacity[r] ?? 1)));
     return asked > 0 && Number.isFinite(cheapest) ? asked * cheapest * SAFE : 0;
   }));

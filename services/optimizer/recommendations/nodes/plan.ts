@@ -1,8 +1,8 @@
 import { boundOf, cheapestCover, components, type Bound } from './bound.js';
 import { matches, refusal, repel, HOSTNAME, ZONE, type DaemonSetPod, type NodeOffer, type Pod } from './model.js';
-import { buildProblem, type Offer, type PodClass, type Problem } from './problem.js';
+import { buildProblem, type Offer, type Problem } from './problem.js';
 import { costOf, downsize, NodeState } from './state.js';
-import { decreasingBy, Filler, firstFitDecreasing, improve, type Opening, type Part } from './strategies.js';
+import { decreasingBy, type Decreasing, Filler, firstFitDecreasing, improve, likeOffers, type Opening, type Part } from './strategies.js';
 
 export interface PackedNode {
   readonly offer: NodeOffer;
@@ -67,8 +67,8 @@ function distinct(offers: readonly Offer[], problem: Problem): Offer[] {
 function packPart(part: Part): { nodes: NodeState[]; firstFitCost: number } {
   const { problem, classes, offers } = part;
   const demand = problem.resources.map((_, r) => classes.reduce((sum, { requests, pods }) => sum + (requests[r] ?? 0) * pods.length, 0) || 1);
-  const orders = [
-    decreasingBy(classes, ({ requests }) => requests.reduce((most, amount, r) => Math.max(most, amount / (demand[r] ?? 1)), 0)),
+  const byShare = decreasingBy(classes, ({ requests }) => requests.reduce((most, amount, r) => Math.max(most, amount / (demand[r] ?? 1)), 0));
+  const others = [
     decreasingBy(classes, ({ requests }) => requests[0] ?? 0), decreasingBy(classes, ({ requests }) => requests[1] ?? 0),
   ];
   let best: NodeState[] | null = null;
@@ -84,14 +84,19 @@ function packPart(part: Part): { nodes: NodeState[]; firstFitCost: number } {
   };
   // Every offer with the first order, then the other orders with the offers that did best.
   let firstFitCost = Infinity;
-  const attempt = (order: readonly PodClass[], opening: Opening) => {
+  const attempt = (order: Decreasing, opening: Opening) => {
     const cost = keep(firstFitDecreasing(part, order, opening, firstFitCost * 1.1));
     firstFitCost = Math.min(firstFitCost, cost);
     return cost;
   };
-  const tried = (['cheapest', ...[...offers].reverse()] as const).map((opening) => ({ opening, cost: attempt(orders[0] ?? [], opening) }));
+  const admitted = ({ index }: Offer) => classes.reduce((sum, { feasible, pods }) => sum + (feasible[index] ? pods.length : 0), 0);
+  const openings: Opening[] = [[], ...likeOffers(offers).reverse().flatMap((group) => {
+    const most = group.reduce((best, offer) => (admitted(offer) > admitted(best) ? offer : best));
+    return group.length > 1 ? [[most], group] : [group];
+  })];
+  const tried = openings.map((opening) => ({ opening, cost: attempt(byShare, opening) }));
   for (const { opening } of tried.sort((a, b) => a.cost - b.cost).slice(0, 5)) {
-    for (const order of orders.slice(1)) attempt(order, opening);
+    for (const order of others) attempt(order, opening);
   }
   const only = classes.length === 1 ? classes[0] : undefined;
   if (only && only.groups.length === 0) {
@@ -122,7 +127,7 @@ function packPart(part: Part): { nodes: NodeState[]; firstFitCost: number } {
 }
 
 /** Looks of the filler that improvement may cost: under a second. */
-const EFFORT = 1_500_000;
+const EFFORT = 1_000_000;
 
 /** Price limits for a node, from the dearest offer down by halves: many small nodes serve pods that keep apart, few large ones waste least. */
 function ceilingsOf(offers: readonly Offer[]): number[] {

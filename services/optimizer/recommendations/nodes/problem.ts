@@ -62,15 +62,23 @@ export function buildProblem(pods: readonly Pod[], offers: readonly NodeOffer[],
   const refusals = (pod: Pod) => remembered(admitted, constraintKey(pod), () => offers.map((offer) => refusal(pod, offer)));
   const placed = assignZones(pods, offers, refusals, unplaceable);
 
+  // Offers of one type in several zones hold the same.
+  const shapes = new Map<string, number>();
+  const shapeOf = bought.map(({ capacity }) => remembered(shapes, capacity.join(), () => shapes.size));
+  const capacities = [...shapes.keys()].map((_, shape) => bought[shapeOf.indexOf(shape)]?.capacity);
   const apart = keepApart(placed);
   const drafts = new Map<string, { pods: Pod[]; kind: Kind; feasible: Uint8Array; admission: string; requests: Float64Array }>();
   const fits = new Map<string, { feasible: Uint8Array; admission: string }>();
+  const admissions = new Map<string, { feasible: Uint8Array; admission: string }>();
   for (const pod of placed) {
     const requests = demand(pod);
-    const place = `${constraintKey(pod)}|${requests.join()}`;
-    const { feasible, admission } = remembered(fits, place, () => {
-      const may = Uint8Array.from(refusals(pod), (why, o) => (why === null && covers(bought[o]?.capacity, requests) ? 1 : 0));
-      return { feasible: may, admission: packed(may) };
+    const own = constraintKey(pod);
+    const { feasible, admission } = remembered(fits, `${own}|${requests.join()}`, () => {
+      const holding = Uint8Array.from(capacities, (capacity) => (covers(capacity, requests) ? 1 : 0));
+      return remembered(admissions, `${own}|${packed(holding)}`, () => {
+        const may = Uint8Array.from(refusals(pod), (why, o) => (why === null ? (holding[shapeOf[o] ?? 0] ?? 0) : 0));
+        return { feasible: may, admission: packed(may) };
+      });
     });
     if (!feasible.includes(1)) {
       unplaceable.push({ podId: pod.id, reason: reasonOf(refusals(pod), bought, requests, resources) });
@@ -118,7 +126,9 @@ function constraintKey(pod: Pod): string {
 
 /** Whether an amount of everything covers another. */
 export function covers(capacity: Float64Array | undefined, requests: Float64Array): boolean {
-  return capacity !== undefined && requests.every((amount, r) => amount <= (capacity[r] ?? 0) + EPSILON);
+  if (capacity === undefined) return false;
+  for (let r = 0; r < requests.length; r++) if ((requests[r] ?? 0) > (capacity[r] ?? 0) + EPSILON) return false;
+  return true;
 }
 
 function reasonOf(refused: readonly (string | null)[], offers: readonly Offer[], requests: Float64Array, resources: readonly string[]): string {
@@ -198,6 +208,7 @@ interface Kind {
 /** Who must not share a node with whom. Kind 0 is everybody of whom nobody asks anything. */
 function keepApart(pods: readonly Pod[]): { kindOf: (pod: Pod) => Kind; groupLimits: readonly number[] } {
   const nobody: Kind = { id: 0, repelled: new Set(), groups: [] };
+  if (!pods.some((pod) => pod.antiAffinity?.length || pod.spread?.length)) return { kindOf: () => nobody, groupLimits: [] };
   const groups = new Map<string, { namespace: string; spread: Spread }>();
   const examples = new Map<string, Pod>();
   for (const pod of pods) {

@@ -10,23 +10,48 @@ export interface Part {
   readonly values: Float64Array;
 }
 
-/** Classes from the largest down, by one measure. */
-export function decreasingBy(classes: readonly PodClass[], size: (each: PodClass) => number): PodClass[] {
-  return classes.map((each) => ({ each, size: size(each) })).sort((a, b) => b.size - a.size || a.each.index - b.each.index).map(({ each }) => each);
+/** Classes from the largest down, by one measure; by position, the least of each resource that a class from there on asks for. */
+export interface Decreasing {
+  readonly classes: readonly PodClass[];
+  readonly least: readonly Float64Array[];
 }
 
-/** Which offer a new node is: one offer wherever it will do, else the cheapest that holds the pod. */
-export type Opening = Offer | 'cheapest';
+export function decreasingBy(classes: readonly PodClass[], size: (each: PodClass) => number): Decreasing {
+  const sorted = classes.map((each) => ({ each, size: size(each) })).sort((a, b) => b.size - a.size || a.each.index - b.each.index).map(({ each }) => each);
+  const least: Float64Array[] = [];
+  for (let at = sorted.length - 1; at >= 0; at--) {
+    const requests = sorted[at]?.requests ?? new Float64Array(0);
+    const below = least[at + 1];
+    least[at] = below ? Float64Array.from(below, (amount, r) => Math.min(amount, requests[r] ?? 0)) : requests;
+  }
+  return { classes: sorted, least };
+}
+
+/** Which offer a new node is: the first of these that will do, else the cheapest that holds the pod. */
+export type Opening = readonly Offer[];
+
+/** Offers that hold and cost the same, in other zones or of another architecture, by rising price. */
+export function likeOffers(offers: readonly Offer[]): Offer[][] {
+  const groups = new Map<string, Offer[]>();
+  for (const offer of offers) {
+    const key = `${offer.price}|${offer.capacity.join()}`;
+    const group = groups.get(key);
+    if (group) group.push(offer);
+    else groups.set(key, [offer]);
+  }
+  return [...groups.values()];
+}
 
 /**
  * First-fit decreasing (Johnson, 1973) over node types: classes from the largest down, each pod into the first node with room,
  * else into a new node. Like pods are placed together, which is the same as one by one. Gives up, answering null, once it
  * costs more than `ceiling`. O(classes · log nodes) where nothing keeps apart.
  */
-export function firstFitDecreasing(part: Part, decreasing: readonly PodClass[], opening: Opening, ceiling: number): NodeState[] | null {
+export function firstFitDecreasing(part: Part, { classes, least }: Decreasing, opening: Opening, ceiling: number): NodeState[] | null {
   const nodes = new FirstFit(part.problem.resources.length);
   let cost = 0;
-  for (const each of decreasing) {
+  for (const [position, each] of classes.entries()) {
+    nodes.least = least[position] ?? nodes.least;
     let left = each.pods.length;
     for (let at = nodes.find(each, 0); at >= 0 && left > 0; at = nodes.find(each, at + 1)) {
       const taken = Math.min(left, nodes.list[at]?.room(each) ?? 0);
@@ -37,7 +62,7 @@ export function firstFitDecreasing(part: Part, decreasing: readonly PodClass[], 
       }
     }
     while (left > 0) {
-      const offer = opening !== 'cheapest' && each.feasible[opening.index] ? opening : part.offers.find(({ index }) => each.feasible[index]);
+      const offer = opening.find(({ index }) => each.feasible[index]) ?? part.offers.find(({ index }) => each.feasible[index]);
       if (!offer || (cost += offer.price) > ceiling) return null;
       const node = new NodeState(part.problem, offer);
       const taken = Math.min(left, node.room(each));
@@ -53,6 +78,8 @@ export function firstFitDecreasing(part: Part, decreasing: readonly PodClass[], 
 /** Nodes in the order in which they were opened, with a tree of the largest free amounts to find the first that may have room. */
 class FirstFit {
   readonly list: NodeState[] = [];
+  /** The least that anything still to come asks for, by resource: a node with less free of one is full. */
+  least: Float64Array = new Float64Array(0);
   private leaves = 1;
   /** By resource: a heap-shaped tree of maxima; leaf i is at leaves + i. */
   private trees: Float64Array[];
@@ -79,9 +106,11 @@ class FirstFit {
   update(index: number): void {
     const node = this.list[index];
     if (!node) return;
+    let full = false;
+    for (let r = 0; r < this.width; r++) if (node.free(r) + 1e-9 < (this.least[r] ?? 0)) full = true;
     this.trees.forEach((tree, r) => {
       let at = this.leaves + index;
-      tree[at] = node.free(r);
+      tree[at] = full ? -1 : node.free(r);
       for (at >>= 1; at >= 1; at >>= 1) tree[at] = Math.max(tree[2 * at] ?? -1, tree[2 * at + 1] ?? -1);
     });
   }
@@ -131,6 +160,7 @@ export class Filler {
   private readonly sizes: Float64Array;
   private readonly worths: Float64Array;
   private readonly bySize: readonly PodClass[];
+  private readonly groups: readonly Offer[][];
   private shelves: Shelf[] = [];
   /** By class: the last filling whose node had no room for it. */
   private readonly refused: Int32Array;
@@ -153,6 +183,7 @@ export class Filler {
       // Where the bound gives a pod no value, its size decides between equals.
       this.worths[index] = (part.values[index] ?? 0) + 1e-9 * (this.sizes[index] ?? 0);
     }
+    this.groups = likeOffers(part.offers);
     this.bySize = [...part.classes].sort((a, b) => (this.sizes[b.index] ?? 0) - (this.sizes[a.index] ?? 0) || a.index - b.index);
   }
 
@@ -256,8 +287,8 @@ export class Filler {
     let cost = 0;
     this.remaining = new Float64Array(this.weights.length);
     for (const { index, requests } of live) requests.forEach((amount, r) => { this.remaining[r] = (this.remaining[r] ?? 0) + amount * (left[index] ?? 0); });
-    const affordable = this.part.offers.filter(({ price }) => price <= ceiling);
-    const large = affordable.filter(({ price }) => price > ceiling / 1.5);
+    const affordable = this.groups.filter(([offer]) => offer !== undefined && offer.price <= ceiling);
+    const large = affordable.filter(([offer]) => offer !== undefined && offer.price > ceiling / 1.5);
     this.sort(live);
     while (classes > 0) {
       // What is left must cost its value at least.
@@ -266,7 +297,7 @@ export class Filler {
         live = live.filter(({ index }) => (left[index] ?? 0) > 0);
         this.sort(live);
       }
-      const best = (valueLeft > 1.5 * ceiling ? this.best(large, left) : null) ?? this.best(affordable, left) ?? this.best(this.part.offers, left);
+      const best = (valueLeft > 1.5 * ceiling ? this.best(large, left) : null) ?? this.best(affordable, left) ?? this.best(this.groups, left);
       if (!best) return null;
       let times = Infinity;
       for (const [index, count] of best.node.counts) times = Math.min(times, Math.floor((left[index] ?? 0) / count));
@@ -282,16 +313,35 @@ export class Filler {
     return nodes;
   }
 
+  /** Of offers that are alike but for the pods they admit, the one that admits most of what is left. O(classes + offers · shelves). */
+  private mostAdmitting(groups: readonly Offer[][], left: Int32Array): Offer[] {
+    if (groups.every((group) => group.length === 1)) return groups.flat();
+    const worths = this.shelves.map(({ directions }) => directions.reduce((sum, classes) =>
+      classes.reduce((own, { index }) => own + (left[index] ?? 0) * (this.worths[index] ?? 0), sum), 0));
+    return groups.flatMap((group) => {
+      let most = 0;
+      let chosen: Offer[] = [];
+      for (const offer of group) {
+        const admitted = this.shelves.reduce((sum, { feasible }, shelf) => sum + (feasible[offer.index] ? (worths[shelf] ?? 0) : 0), 0);
+        if (admitted > most) {
+          most = admitted;
+          chosen = [offer];
+        }
+      }
+      return chosen;
+    });
+  }
+
   /**
    * The offer that costs least per value packed of what is left, filled; null where none takes a pod. Between offers that cost
    * nearly the same, the one whose content mixes resources as what is left does: taking the CPU-heavy pods first would leave
    * memory-heavy ones that no type suits.
    */
-  private best(offers: readonly Offer[], left: Int32Array): { node: NodeState; value: number } | null {
+  private best(groups: readonly Offer[][], left: Int32Array): { node: NodeState; value: number } | null {
     let best: { node: NodeState; value: number } | null = null;
     let density = Infinity;
     const mixLeft = this.mix((r) => this.remaining[r] ?? 0);
-    for (const offer of offers) {
+    for (const offer of this.mostAdmitting(groups, left)) {
       const node = new NodeState(this.part.problem, offer);
       const value = this.fill(node, left);
       for (const [index, count] of node.counts) left[index] = (left[index] ?? 0) + count;

@@ -9,7 +9,7 @@ import type { Block } from './history.js';
  *
  * so one percent more request must buy 1/overPrice percentage points of time, or 1/unservedPrice of work, back. Where usage
  * is narrow this ends near the maximum, for there the last percent costs nothing; where the tail is long it stops early and
- * says what stays uncovered. The usage weighed is the history with weights halving every week, blurred by how far a level
+ * says what stays uncovered. The usage weighed is the history with weights halving every five days, blurred by how far a level
  * moves by itself, and raised by the rise that the history taught (growth.ts). The request never goes below the percentile
  * that VPA targets. O(blocks · buckets).
  */
@@ -28,11 +28,12 @@ export interface CpuPolicy {
   readonly largestRise: number;
   /** Extra, in ln, where there is no history yet; at d days it is this / (1 + d). */
   readonly shortHistory: number;
+  /** A level below this is not told apart from it: what a few scheduler ticks a scrape come to. Margins are added on top. */
   readonly minimumMillicores: number;
 }
 
 export const CPU_POLICY: CpuPolicy = {
-  halfLifeDays: 7, overPrice: 6, unservedPrice: 4, levelSpread: 0.03, leastPercentile: 0.9, largestRise: 0.25, shortHistory: 0.05, minimumMillicores: 10,
+  halfLifeDays: 5, overPrice: 5, unservedPrice: 3, levelSpread: 0.03, leastPercentile: 0.9, largestRise: 0.12, shortHistory: 0.08, minimumMillicores: 10,
 };
 
 const DAY_MS = 86_400_000;
@@ -82,7 +83,7 @@ export function cpuNeed(blocks: readonly Block[], days: number, policy: CpuPolic
 export function cpuNeedAfter({ minutes, levels, largestMillicores }: CpuPast, days: number, policy: CpuPolicy = CPU_POLICY): CpuNeed {
   const rise = Math.min(policy.largestRise, levels.length < 3 ? 0 : expectedRise(risesOf(levels, upperQuartileOf)));
   const [least = 0, p50 = 0, p95 = 0, p99 = 0] = quantiles(minutes, [policy.leastPercentile, 0.5, 0.95, 0.99]);
-  const base = Math.max(least, leastCost(minutes, policy));
+  const base = Math.max(policy.minimumMillicores, least, leastCost(minutes, policy));
   return { millicores: base * Math.exp(rise + policy.shortHistory / (1 + days)), rise, largestMillicores, p50, p95, p99 };
 }
 

@@ -125,7 +125,7 @@ export function blocksOf(periods: readonly UsagePeriod[], eachRun: boolean): Blo
   if (!first) return [];
   const end = Math.max(...covered.map(endOf));
   const span = end - first.startMs;
-  const length = span >= 4 * DAY_MS ? DAY_MS : Math.max(HOUR_MS, Math.ceil(span / 10 / HOUR_MS) * HOUR_MS);
+  const length = span >= 4 * DAY_MS ? DAY_MS : Math.max(HOUR_MS, Math.round(span / 10 / HOUR_MS) * HOUR_MS);
   const byBlock = new Map<number, UsagePeriod[]>();
   covered.forEach((period, i) => {
     const key = eachRun ? i : -Math.floor((end - endOf(period)) / length);

@@ -6,13 +6,13 @@ import type { Block, JvmMemory, OomKill } from './history.js';
  * largest peak ever seen and adds head-room; a percentile would sell exactly the rare peaks that kill. Head-room follows how
  * erratic the peaks are: it grows with their spread from day to day, which a lone peak that is already covered does not raise,
  * and with the rise that the later splits of the history missed (growth.ts), so a leak gets room. Steady peaks get little. A
- * short history gets more, for it has seen little. An OOM kill is a floor: at that limit it was too little, whatever the
+ * short history, which has not seen how far its peaks lie apart, is taken for an erratic one. An OOM kill is a floor: at that limit it was too little, whatever the
  * samples say.
  */
 export interface MemoryPolicy {
   /** Head-room, in ln, that even steady peaks get: samples a minute apart miss peaks. */
   readonly steadyHeadRoom: number;
-  /** Extra, in ln, where there is no history yet; at d days it is this / (1 + d). */
+  /** Room, in ln, where there is no history yet; at d days it is this / (1 + d), and what the spread asks for where that is more. */
   readonly shortHistory: number;
   /** Head-room per unit of the peaks' spread, and the most that it may come to, in ln. */
   readonly spreadFactor: number;
@@ -27,7 +27,7 @@ export interface MemoryPolicy {
 }
 
 export const MEMORY_POLICY: MemoryPolicy = {
-  steadyHeadRoom: 0.03, shortHistory: 0.04, spreadFactor: 2, largestSpreadRoom: 0.08, largestRise: 0.1, oomFactor: 1.2, heapPerLiveByte: 2, minimumBytes: 96 * 2 ** 20,
+  steadyHeadRoom: 0.03, shortHistory: 0.12, spreadFactor: 3, largestSpreadRoom: 0.12, largestRise: 0.1, oomFactor: 1.2, heapPerLiveByte: 2, minimumBytes: 96 * 2 ** 20,
 };
 
 export interface MemoryNeed {
@@ -58,7 +58,8 @@ export function memoryNeed(blocks: readonly Block[], days: number, kills: readon
   if (largest === null) return null;
   const rises = risesOf(peaks, largestOf);
   const rise = expectedRise(rises.slice(rises.length >> 1));
-  const headRoom = policy.steadyHeadRoom + policy.shortHistory / (1 + days) + Math.min(policy.largestSpreadRoom, policy.spreadFactor * spreadOf(peaks)) + Math.min(policy.largestRise, rise);
+  const unseen = Math.max(policy.shortHistory / (1 + days), Math.min(policy.largestSpreadRoom, policy.spreadFactor * spreadOf(peaks)));
+  const headRoom = policy.steadyHeadRoom + unseen + Math.min(policy.largestRise, rise);
   const byPeaks = largest * Math.exp(headRoom);
   const floor = oomFloor(kills, largest, policy);
   return {
