@@ -1,13 +1,19 @@
+import { randomUUID } from 'node:crypto';
 import { Module, type DynamicModule } from '@nestjs/common';
 import { DAY_MS, type Policy } from '@upid/contracts';
 import { createCounter, prepareTimes, type Platform, type TimeTable } from '@upid/platform';
 import { Histogram } from 'prom-client';
+import { AssessmentRepository } from './assessment/assessment.repository.js';
+import { AssessmentService } from './assessment/assessment.service.js';
 import { FoldRepository } from './fold/fold.repository.js';
 import { FoldService } from './fold/fold.service.js';
 import { CoverageRepository } from './ingest/coverage.repository.js';
 import { IngestConsumer } from './ingest/ingest.consumer.js';
 import { IngestRepository } from './ingest/ingest.repository.js';
 import { IngestService } from './ingest/ingest.service.js';
+import { HistoryRepository } from './insight/history.repository.js';
+import { InsightHandler } from './insight/insight.handler.js';
+import { InsightService } from './insight/insight.service.js';
 
 const POD_HOURS: TimeTable = { table: 'pod_hour', timeColumn: 'hour', chunkDays: 1, retentionDays: 90, columnstore: { afterDays: 2, segmentBy: ['pod'], orderBy: 'hour' } };
 const WORKLOAD_HOURS: TimeTable = { table: 'workload_hour', timeColumn: 'hour', chunkDays: 7, retentionDays: 396, columnstore: { afterDays: 14, segmentBy: ['workload'], orderBy: 'hour' } };
@@ -25,7 +31,7 @@ const LATENCY_BUCKETS_MS = Array.from({ length: 140 }, (_, i) => Math.round(1.1 
 /** Wires intelligence: one instance of each part, and the loops that fold. */
 @Module({})
 export class IntelligenceModule {
-  static for(platform: Platform, _options: { readonly policy: Policy }): DynamicModule {
+  static for(platform: Platform, options: { readonly policy: Policy }): DynamicModule {
     const { database, databaseCapabilities, outbox, cache, metrics, log } = platform;
     const committed = new Histogram({ name: 'upid_publish_to_commit_ms', help: 'From the publishing of a batch to its commit, ms', buckets: LATENCY_BUCKETS_MS, registers: [metrics] });
     const folded = new Histogram({ name: 'upid_publish_to_folded_ms', help: 'From the publishing of a batch to the commit of its fold, ms', buckets: LATENCY_BUCKETS_MS, registers: [metrics] });
@@ -39,13 +45,18 @@ export class IntelligenceModule {
     const coverage = new CoverageRepository(database);
     const prepare = async (hourMs: number) => { for (const table of TIME_TABLES) await prepareTimes(database, databaseCapabilities, table, [hourMs]); };
     const fold = new FoldService(new FoldRepository(database), outbox, cache, prepare, { folded: (ms) => folded.observe(ms), windows: (count) => windows.inc(count) }, log, { nowMs });
+    const history = new HistoryRepository(database);
+    const assessments = new AssessmentRepository(database, outbox, platform.leases);
+    const assessment = new AssessmentService(history, assessments, platform.inventory, platform.leases, options.policy, log, { holder: randomUUID(), nowMs });
+    const insight = new InsightService(history, platform.inventory, assessments, coverage, cache, options.policy, nowMs);
     platform.loop('fold', 250, () => fold.step());
     platform.loop('fold-days', 5_000, () => fold.stepDays());
+    platform.loop('assess', 5_000, () => assessment.step());
     platform.loop('forget-names', 3_600_000, () => ingestRepository.forgetNames(new Date(nowMs() - NAME_DAYS * DAY_MS)));
     return {
       module: IntelligenceModule,
-      controllers: [IngestConsumer],
-      providers: [{ provide: IngestService, useValue: ingest }, { provide: CoverageRepository, useValue: coverage }],
+      controllers: [IngestConsumer, InsightHandler],
+      providers: [{ provide: IngestService, useValue: ingest }, { provide: CoverageRepository, useValue: coverage }, { provide: InsightService, useValue: insight }],
     };
   }
 }

@@ -209,6 +209,17 @@ export function sumOfPods(grid: Grid, pods: Iterable<number>, from: number, to: 
   return { cpuMillicores: loadCpu, known: loadKnown };
 }
 
+/** The load of some pods of the grid in its minutes from..to: their sum, minute by minute. */
+export function loadOfPods(grid: Grid, pods: Iterable<number>, from = 0, to = grid.span): LoadMinutes {
+  clearLoad();
+  for (const pod of pods) sumPod(grid, pod, from, to, null);
+  const minutes = (known: Uint8Array, value: (m: number) => number) => Float64Array.from({ length: grid.span }, (_, m) => (known[m] === 1 ? value(m) : Number.NaN));
+  return {
+    cpuMillicores: minutes(loadKnown, (m) => loadCpu[m] as number), memoryBytes: minutes(loadKnown, (m) => loadMemory[m] as number),
+    networkBytesPerSecond: minutes(networkKnown, (m) => (loadReceive[m] as number) + (loadTransmit[m] as number)),
+  };
+}
+
 /**
  * Which line tells of a workload's minute: the one watched longest, then one from a log rather than from Prometheus, then
  * the one with more business requests, then by name: requests seen twice are not counted twice. -1 where none does.

@@ -197,6 +197,7 @@ export class FoldRepository {
       await copyIn(tx, 'workload_day', { cluster: 'int4', workload: 'int4', day: 'timestamptz', aggregate: 'bytea' }, (function* () {
         for (const [workload, hours] of byWorkload) yield [cluster, workload, dayMs, merge(hours.map(([, aggregate]) => aggregate!))];
       })());
+      await tx.query('UPDATE cluster SET days_revision = days_revision + 1 WHERE id = $1', [cluster]);
       await tx.query('DELETE FROM dirty_day WHERE cluster = $1 AND day = $2 AND marks = $3', [cluster, new Date(dayMs), mark.marks]);
     });
   }

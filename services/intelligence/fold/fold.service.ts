@@ -22,7 +22,7 @@ export type PrepareHours = (hourMs: number) => Promise<void>;
 
 /** Latest values are worth a cache this long after their minute. */
 const LATEST_TTL_SECONDS = 900;
-const DAY_SETTLE_MS = 30_000;
+const DAY_SETTLE_MS = 10_000;
 const HOURS_A_ROUND = 8;
 const DAY_MS = 86_400_000;
 

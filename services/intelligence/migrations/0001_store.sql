@@ -17,7 +17,9 @@ CREATE TABLE cluster (
   -- Batches whose publish time lay more than five minutes from the bus's: kept, counted and shown.
   skewed_batches bigint NOT NULL DEFAULT 0,
   last_skew_ms bigint,
-  last_skewed_at timestamptz
+  last_skewed_at timestamptz,
+  -- Rises when aggregates of days were made anew: what rests on history is then looked at again.
+  days_revision bigint NOT NULL DEFAULT 0
 );
 
 -- Names of batches that were stored: a second delivery meets its name here and does nothing. Kept longer than stream and spool.
