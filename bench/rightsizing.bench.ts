@@ -1,6 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { krrCpu, krrMemory, linearPercentile, vpaCpu, vpaMemory } from '@upid/optimizer/recommendations/rightsizing/peers';
+import { krrCpu, krrMemory, linearPercentile, vpaCpu, vpaMemory, type Samples } from '@upid/optimizer/recommendations/rightsizing/peers';
 import { recommendContainer } from '@upid/optimizer/recommendations/rightsizing/recommend';
 import { hoursOf, judge, type Outcome, type Rule, type Trace } from '@upid/optimizer/recommendations/rightsizing/walk-forward';
 import type { Benchmark, BenchmarkContext, Figures } from './benchmark.js';
@@ -18,61 +18,78 @@ const numberOf = (cell: string | undefined) => (cell === undefined || cell.trim(
 
 const utc = (text: string) => Date.parse(`${text.slice(0, 19).replace(' ', 'T')}Z`);
 
-/** Samples by time, the first of equal times kept. */
-function sorted(rows: readonly { time: number; value: number }[]): { timesMs: number[]; values: number[] } {
+/** A trace with the file that it came from (under the data folder) and its samples as the file has them. */
+interface Loaded extends Trace {
+  readonly file: string;
+  readonly raw: Samples;
+}
+
+/** Samples by time, the first of equal times kept, and as they came. */
+function sorted(rows: readonly { time: number; value: number }[]): Samples & { raw: Samples } {
   const byTime = new Map<number, number>();
-  for (const { time, value } of rows) if (Number.isFinite(time) && Number.isFinite(value) && !byTime.has(time)) byTime.set(time, value);
+  const known = rows.filter(({ time, value }) => Number.isFinite(time) && Number.isFinite(value));
+  for (const { time, value } of known) if (!byTime.has(time)) byTime.set(time, value);
   const order = [...byTime.keys()].sort((a, b) => a - b);
-  return { timesMs: order, values: order.map((time) => byTime.get(time) ?? 0) };
+  return {
+    timesMs: order, values: order.map((time) => byTime.get(time) ?? 0),
+    raw: { timesMs: known.map(({ time }) => time), values: known.map(({ value }) => value) },
+  };
+}
+
+/** What a folder holds; nothing where there is none. */
+async function entriesOf(folder: string): Promise<string[]> {
+  try {
+    return (await readdir(folder)).sort();
+  } catch (cause) {
+    if (cause instanceof Error && 'code' in cause && (cause.code === 'ENOENT' || cause.code === 'ENOTDIR')) return [];
+    throw cause;
+  }
 }
 
 /** A pod's file: usage as given, provisioned from the usage rate beside it (percent of the limit). */
-async function podTraces(name: string, path: string): Promise<Trace[]> {
-  const rows = await csv(path);
-  const trace = (resource: 'cpu' | 'memory', usage: string, rate: string, unit: number): Trace => {
+async function podTraces(data: string, file: string): Promise<Loaded[]> {
+  const rows = await csv(join(data, file));
+  const trace = (resource: 'cpu' | 'memory', usage: string, rate: string, unit: number): Loaded => {
     const limits = rows.map((row) => (100 * unit * numberOf(row[usage])) / numberOf(row[rate])).filter((limit) => Number.isFinite(limit) && limit > 0);
-    return { name, resource, provisioned: linearPercentile(limits, 0.5), ...sorted(rows.map((row) => ({ time: utc(row['Time'] ?? ''), value: unit * numberOf(row[usage]) }))) };
+    return { name: file, file, resource, provisioned: linearPercentile(limits, 0.5), ...sorted(rows.map((row) => ({ time: utc(row['Time'] ?? ''), value: unit * numberOf(row[usage]) }))) };
   };
   return [trace('cpu', 'CpuUsage(m)', 'CpuUsageRate(%)', 1), trace('memory', 'MemoryUsage(Mi)', 'MemoryUsageRate(%)', MEBIBYTE)];
 }
 
 /** CPU of machines in percent: one core is what they had. */
-async function machineTrace(name: string, path: string): Promise<Trace> {
-  const rows = await csv(path);
-  return { name, resource: 'cpu', provisioned: 1000, ...sorted(rows.map((row) => ({ time: utc(row['timestamp'] ?? ''), value: 10 * numberOf(row['value']) }))) };
+async function machineTrace(data: string, file: string): Promise<Loaded> {
+  const rows = await csv(join(data, file));
+  return { name: file, file, resource: 'cpu', provisioned: 1000, ...sorted(rows.map((row) => ({ time: utc(row['timestamp'] ?? ''), value: 10 * numberOf(row['value']) }))) };
 }
 
 /** Any demand that rises and falls (requests, passengers, load), scaled so that its 99th percentile is one core: not CPU, so judged apart. */
-async function demandTrace(name: string, path: string, time: string, column: string): Promise<Trace> {
-  const samples = sorted((await csv(path)).map((row) => ({ time: utc(row[time] ?? ''), value: numberOf(row[column]) })));
+async function demandTrace(data: string, file: string, time: string, column: string): Promise<Trace> {
+  const samples = sorted((await csv(join(data, file))).map((row) => ({ time: utc(row[time] ?? ''), value: numberOf(row[column]) })));
   const unit = linearPercentile(samples.values, 0.99) / 1000;
-  return { name, resource: 'cpu', provisioned: 1000, timesMs: samples.timesMs, values: samples.values.map((value) => value / unit) };
+  return { name: file, resource: 'cpu', provisioned: 1000, timesMs: samples.timesMs, values: samples.values.map((value) => value / unit) };
 }
 
-async function load(data: string): Promise<{ usage: Trace[]; demand: Trace[] }> {
-  const usage: Trace[] = [];
+/** Pods of every folder with pods' metrics, machines and demand of anomaly-nab, demand of seasonal. */
+async function load(data: string): Promise<{ pods: Loaded[]; machines: Loaded[]; demand: Trace[] }> {
+  const pods: Loaded[] = [];
+  const machines: Loaded[] = [];
   const demand: Trace[] = [];
-  for (const folder of (await readdir(data)).sort()) {
-    const metrics = await readdir(join(data, folder, 'metrics')).catch(() => []);
-    for (const file of metrics.filter((name) => name.endsWith('_metric.csv')).sort()) {
-      usage.push(...(await podTraces(`${folder}/${file.replace(/_metric\.csv$/, '')}`, join(data, folder, 'metrics', file))));
+  for (const folder of await entriesOf(data)) {
+    for (const file of (await entriesOf(join(data, folder, 'metrics'))).filter((name) => name.endsWith('_metric.csv'))) pods.push(...(await podTraces(data, `${folder}/metrics/${file}`)));
+  }
+  for (const folder of await entriesOf(join(data, 'anomaly-nab'))) {
+    for (const file of (await entriesOf(join(data, 'anomaly-nab', folder))).filter((name) => name.endsWith('.csv'))) {
+      const path = `anomaly-nab/${folder}/${file}`;
+      if (/cpu_utilization/.test(file)) machines.push(await machineTrace(data, path));
+      else if (/^realTweets|^realTraffic/.test(folder) ? !/speed/.test(file) : /nyc_taxi|request_count|Network|network/.test(file)) demand.push(await demandTrace(data, path, 'timestamp', 'value'));
     }
   }
-  for (const folder of (await readdir(join(data, 'anomaly-nab'), { withFileTypes: true })).filter((entry) => entry.isDirectory())) {
-    for (const file of (await readdir(join(data, 'anomaly-nab', folder.name))).sort()) {
-      const path = join(data, 'anomaly-nab', folder.name, file);
-      if (/cpu_utilization/.test(file)) usage.push(await machineTrace(file.replace('.csv', ''), path));
-      else if (/^realTweets|^realTraffic/.test(folder.name) ? !/speed/.test(file) : /nyc_taxi|request_count|Network|network/.test(file)) {
-        demand.push(await demandTrace(file.replace('.csv', ''), path, 'timestamp', 'value'));
-      }
-    }
-  }
-  for (const file of (await readdir(join(data, 'seasonal'))).filter((name) => name.endsWith('_hourly.csv')).sort()) {
+  for (const file of (await entriesOf(join(data, 'seasonal'))).filter((name) => name.endsWith('_hourly.csv'))) {
     const columns = Object.keys((await csv(join(data, 'seasonal', file)))[0] ?? {});
     const [time, column] = columns.includes('ts') ? ['ts', 'y'] : ['date_time', 'traffic_volume'];
-    demand.push(await demandTrace(file.replace('.csv', ''), join(data, 'seasonal', file), time, column));
+    demand.push(await demandTrace(data, `seasonal/${file}`, time, column));
   }
-  return { usage, demand };
+  return { pods, machines, demand };
 }
 
 const upidCpu: Rule = ({ timesMs, values }) => recommendContainer({ periods: hoursOf('cpu', timesMs, values) }).cpu.request ?? 0;
@@ -102,8 +119,8 @@ interface Expected {
   readonly krr_simple: { readonly cpu_request: number; readonly memory_request_unrounded?: number };
 }
 
-/** How many answers of VPA and KRR themselves ours equal: VPA within one bucket of 5 %, KRR to the millicore and byte-thousandth. */
-async function equalToPeers(data: string, traces: readonly Trace[], log: BenchmarkContext['log']): Promise<{ vpaEqual: number; krrEqual: number; cases: number }> {
+/** How many answers of VPA and KRR themselves ours equal: VPA within one bucket of 5 %, KRR to the millicore and the byte. */
+async function equalToPeers(data: string, traces: readonly Loaded[], log: BenchmarkContext['log']): Promise<{ vpaEqual: number; krrEqual: number; cases: number }> {
   const expected = JSON.parse(await readFile(join(data, 'rightsizing', 'expected.json'), 'utf8')) as Record<string, Expected>;
   let vpaEqual = 0;
   let krrEqual = 0;
@@ -114,19 +131,16 @@ async function equalToPeers(data: string, traces: readonly Trace[], log: Benchma
     return equal;
   };
   for (const [name, { file, vpa_1_8_1_no_pod_minimum: vpa, krr_simple: krr }] of Object.entries(expected)) {
-    const own = file.replace(/^.*\//, '').replace(/(_metric)?\.csv$/, '');
-    const cpu = traces.find((trace) => trace.resource === 'cpu' && trace.name.endsWith(own));
-    const memory = traces.find((trace) => trace.resource === 'memory' && trace.name.endsWith(own));
-    if (cpu) {
-      cases++;
-      vpaEqual += check(`${name} VPA CPU`, (vpaCpu(cpu)?.target ?? 0) / 1000, vpa.cpu_target, 0.05, 0.001) ? 1 : 0;
-      krrEqual += check(`${name} KRR CPU`, (krrCpu(cpu.values) ?? 0) / 1000, krr.cpu_request, 0, 1e-9) ? 1 : 0;
-    }
-    if (memory && vpa.memory_target !== undefined && krr.memory_request_unrounded !== undefined) {
-      cases++;
-      vpaEqual += check(`${name} VPA memory`, vpaMemory(memory)?.target ?? 0, vpa.memory_target, 0.05, 0) ? 1 : 0;
-      krrEqual += check(`${name} KRR memory`, krrMemory(memory.values) ?? 0, krr.memory_request_unrounded, 1e-6, 1) ? 1 : 0;
-    }
+    const raw = (resource: string) => traces.find((trace) => trace.resource === resource && trace.file === file)?.raw;
+    const cpu = raw('cpu');
+    const memory = raw('memory');
+    cases++;
+    vpaEqual += check(`${name} VPA CPU`, (cpu ? (vpaCpu(cpu)?.target ?? NaN) : NaN) / 1000, vpa.cpu_target, 0.05, 0.001) ? 1 : 0;
+    krrEqual += check(`${name} KRR CPU`, (cpu ? (krrCpu(cpu.values) ?? NaN) : NaN) / 1000, krr.cpu_request, 0, 1e-9) ? 1 : 0;
+    if (vpa.memory_target === undefined || krr.memory_request_unrounded === undefined) continue;
+    cases++;
+    vpaEqual += check(`${name} VPA memory`, memory ? (vpaMemory(memory)?.target ?? NaN) : NaN, vpa.memory_target, 0.05, 0) ? 1 : 0;
+    krrEqual += check(`${name} KRR memory`, memory ? (krrMemory(memory.values) ?? NaN) : NaN, krr.memory_request_unrounded, 0, 1) ? 1 : 0;
   }
   return { vpaEqual, krrEqual, cases };
 }
@@ -167,14 +181,14 @@ export const benchmark: Benchmark = {
     const started = performance.now();
     const data = args[0] ?? join(import.meta.dirname, '../../testdata');
     checkScorer();
-    const { usage, demand } = await load(data);
-    log(`${usage.length} traces of usage, ${demand.length} of other demand`);
+    const { pods, machines, demand } = await load(data);
+    const usage = [...pods, ...machines];
     const equal = await equalToPeers(data, usage, log);
-    const cpu = usage.filter((trace) => trace.resource === 'cpu');
-    const memory = usage.filter((trace) => trace.resource === 'memory');
-    const onCpu = table(log, 'CPU', cpu, CPU_RULES);
-    for (const [kind, own] of Object.entries(Object.groupBy(cpu, (trace) => (trace.name.includes('/') ? 'pods' : 'machines')))) table(log, `CPU of ${kind}`, own ?? [], CPU_RULES);
-    const onMemory = table(log, 'Memory', memory, MEMORY_RULES);
+    const ofCpu = (traces: readonly Loaded[]) => traces.filter(({ resource }) => resource === 'cpu');
+    const onCpu = table(log, 'CPU', ofCpu(usage), CPU_RULES);
+    table(log, 'CPU of pods', ofCpu(pods), CPU_RULES);
+    table(log, 'CPU of machines', ofCpu(machines), CPU_RULES);
+    const onMemory = table(log, 'Memory of pods', pods.filter(({ resource }) => resource === 'memory'), MEMORY_RULES);
     table(log, 'Other demand, as if it were CPU (not counted in the scores)', demand, CPU_RULES);
     // As memory its 99th percentile is one gibibyte.
     const asMemory = demand.map((trace): Trace => ({ ...trace, resource: 'memory', provisioned: 1024 * MEBIBYTE, values: trace.values.map((value) => (value / 1000) * 1024 * MEBIBYTE) }));
