@@ -177,7 +177,7 @@ function strategic(advice: readonly Recommendation[]): ClusterResponse['strategi
   const sized = group(['resource_optimization']);
   const sleeping = group(['zero_scaling', 'idle_optimization']);
   return [
-    ...(sleeping.length > 0 ? [{ type: 'idle_optimization' as const, action: `Let ${sleeping.length} idle workload${sleeping.length === 1 ? '' : 's'} sleep or remove them`, impact: `frees capacity worth ${sum(sleeping).toFixed(2)} ${currency} a month`, confidence: lowest(sleeping), timeline: 'days', effort_level: 'low' as const }] : []),
+    ...(sleeping.length > 0 ? [{ type: 'idle_optimization' as const, action: `Let ${sleeping.length} workload${sleeping.length === 1 ? '' : 's'} sleep while idle, or remove what does no work`, impact: `frees capacity worth ${sum(sleeping).toFixed(2)} ${currency} a month`, confidence: lowest(sleeping), timeline: 'days', effort_level: 'low' as const }] : []),
     ...(sized.length > 0 ? [{ type: 'workload_rightsizing' as const, action: `Right-size ${sized.length} workload${sized.length === 1 ? '' : 's'}`, impact: `frees capacity worth ${sum(sized).toFixed(2)} ${currency} a month`, confidence: lowest(sized), timeline: 'weeks, one rollout each', effort_level: 'medium' as const }] : []),
   ];
 }

@@ -26,6 +26,13 @@ it('says what stands in the way of an idle workload\'s sleep', () => {
   expect(draft).toMatchObject({ type: 'idle_optimization', actionable: false, blocked_by: ['ingress: unseen requests'], patch: null });
 });
 
+it('counts only the idle minutes of a workload that works at times, and does not call it useless', () => {
+  const requests = { ...assessmentOf().requests!, business: 20_000, business_minutes: 2_520, business_per_day: 2_857 };
+  const [draft] = recommend(subject({ zeroChecks: bad }, {}, { requests, pods_mean_idle_probability: 82 }));
+  expect(draft).toMatchObject({ type: 'idle_optimization', risk_level: 'high', saving: { estimated_savings: '30000000000' } });
+  expect(draft?.action).toContain('25 % of its minutes (2857 a day)');
+});
+
 it('never sizes by more than the workload costs, and tells a freed capacity from a lower bill', () => {
   const [draft] = recommend(subject({ sized: sizedFor(40, 100 * 2 ** 20), rates: { ...rates, monthlyNanos: 3_000_000_000n } }, {}, active));
   expect(draft?.type).toBe('resource_optimization');

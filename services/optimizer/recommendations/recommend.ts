@@ -79,15 +79,22 @@ const zeroScaling: Rule = (subject) => {
   };
 };
 
-/** Idle, but no candidate for sleep: what stands in the way is told. */
+/** Idle, but no candidate for sleep: what stands in the way is told. One that works at times is worth no more than its idle minutes. */
 const idle: Rule = (subject) => {
   const { workload, assessment, rates, zeroChecks } = subject;
   if (assessment.judgement.state !== 'idle' || zeroScaling(subject) !== null || (workload.replicas ?? 0) === 0) return null;
   const blocked = blockingChecks(zeroChecks).map((check) => `${check.name}: ${check.reason}`);
-  const money = saving(rates, rates?.monthlyNanos ?? null);
+  const { requests } = assessment;
+  const idleShare = requests && requests.covered_minutes > 0 ? 1 - requests.business_minutes / requests.covered_minutes : 1;
+  const works = requests !== null && requests.business > 0;
+  const monthly = rates?.monthlyNanos ?? null;
+  const money = saving(rates, monthly === null ? null : (monthly * BigInt(Math.round(idleShare * 1e6))) / 1_000_000n);
+  const what = works
+    ? `${workload.workload_kind} ${workload.name} serves business requests in ${((1 - idleShare) * 100).toFixed(0)} % of its minutes (${Math.round(requests.business_per_day ?? requests.business)} a day) and rests otherwise: let it sleep in its idle hours alone`
+    : `${workload.workload_kind} ${workload.name} does no business work: remove it, or let it sleep once ${blocked.length === 1 ? 'this is' : 'these are'} settled: ${blocked.join('; ') || 'its probability and confidence'}`;
   return {
-    type: 'idle_optimization', workload: refOf(workload), workload_uid: workload.uid, action: `${workload.workload_kind} ${workload.name} does no business work: remove it, or let it sleep once ${blocked.length === 1 ? 'this is' : 'these are'} settled: ${blocked.join('; ') || 'its probability and confidence'}`,
-    impact: moneySentence(rates, money), confidence: assessment.judgement.confidence, risk_level: blocked.length > 0 ? 'medium' : 'low', saving: money, implementation_effort: 'medium', evidence: idleEvidence(subject),
+    type: 'idle_optimization', workload: refOf(workload), workload_uid: workload.uid, action: what,
+    impact: moneySentence(rates, money), confidence: assessment.judgement.confidence, risk_level: works ? 'high' : blocked.length > 0 ? 'medium' : 'low', saving: money, implementation_effort: 'medium', evidence: idleEvidence(subject),
     patch: null, safety_checks: [...zeroChecks], actionable: false, blocked_by: blocked,
   };
 };
