@@ -95,7 +95,7 @@ describe('an hour of a cluster', () => {
     const before = await waitFor('a cost', async () => {
       const answer = await ask('analysis', { ...of, ...range });
       return BigInt(answer.current.allocated_cost) > 0n ? answer : null;
-    });
+    }, { timeoutMs: 60_000 });
     expect(before.current).toMatchObject({ actual_cost: null, wasted_cost: null, waste_percentage: null, instance_type: 'm5.xlarge', region: 'us-east-1', pricing_model: 'on_demand', price_basis: { source: 'price_list' } });
     expect(before.coverage.reasons.actual_cost).toContain('no usage is known');
 

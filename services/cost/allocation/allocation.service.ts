@@ -186,7 +186,8 @@ export class AllocationService {
     const { cluster, nowMs } = world;
     const { currency } = this.prices;
     const knownUntilMs = Math.max(cluster.observedUntilMs ?? 0, cluster.observedFromMs ?? 0) + SILENCE_MS;
-    const untilMs = Math.min(nowMs, knownUntilMs) - (Math.min(nowMs, knownUntilMs) % MINUTE_MS);
+    // To the second: a cluster that has just been heard of has a cost at once, wherever in its window that was.
+    const untilMs = Math.floor(Math.min(nowMs, knownUntilMs) / 1000) * 1000;
     if (untilMs <= hour.hourMs) return { cells: 0, unbalanced: 0 };
     const rollups = await this.hours.rollups(tx, hour);
     const windows = [...rollups.values()].map((parts) => usageOfWindow(parts.map((payload) => decodeRollup(payload))));

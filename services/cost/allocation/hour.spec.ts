@@ -65,6 +65,10 @@ describe('an hour', () => {
     expect([...cost.uncharged]).toEqual([['shop/Deployment/web', 1]]);
   });
 
+  it('is not known where no node has a price: that is not a cost of nothing', () => {
+    expect(computeHour(input({ nodes: [node(1, { priced: null })] }))).toMatchObject({ coveredMs: 0, coveredFromMs: null, nodes: [], pods: [], unpriced: [{ node: 'n1', reason: 'it has no price' }] });
+  });
+
   it('charges a pod from its binding to its end, on a node from its beginning to its removal', () => {
     const cost = computeHour(input({
       nodes: [node(1, { startMs: hourMs + 10 * 60_000, endMs: hourMs + 40 * 60_000 })],

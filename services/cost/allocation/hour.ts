@@ -140,9 +140,8 @@ export function computeHour<C extends string>(input: HourInput<C>): HourCost {
     let stood = false;
     for (const node of input.nodes) {
       const span = { startMs: Math.max(startMs, node.startMs), endMs: Math.min(windowEndMs, node.endMs ?? windowEndMs) };
-      if (span.endMs <= span.startMs) continue;
+      if (span.endMs <= span.startMs || !node.priced) continue;
       stood = true;
-      if (!node.priced) continue;
       const { containers, owners, present } = containersOf(onNode.get(node.id) ?? [], span, usage);
       const cell = allocateCell({ pricePerHour: node.priced.perHour, ...span, capacity: node.priced.capacity, allocatable: node.priced.allocatable, ratios: input.ratios, containers }, input.method);
       cells++;
@@ -151,7 +150,7 @@ export function computeHour<C extends string>(input: HourInput<C>): HourCost {
       addNode(nodeSums, node.id, node.priced.priceId, cell, span.endMs - span.startMs);
       addPods(podSums, node.id, cell, containers, owners, present);
     }
-    // Without a node there is no cost to know.
+    // Without a node that has a price no cost is known.
     if (!stood) continue;
     coveredFromMs ??= startMs;
     coveredToMs = windowEndMs;

@@ -46,6 +46,12 @@ describe('a cost analysis', () => {
     expect(answer(2, { sums: [hourSum(0), hourSum(1, 2, { actualNanos: 0n, measuredNanos: 0n, measuredCells: 0 })] }).coverage).toMatchObject({ usage: 0.5, reasons: { actual_cost: expect.stringContaining('50 %') } });
   });
 
+  it('what had no pod costs nothing, and says that nothing could be used', () => {
+    const { current, coverage } = answer(24, { sums: [], nodes: [] });
+    expect(current).toMatchObject({ allocated_cost: '0', hourly_rate: '0', actual_cost: null, waste_percentage: null, price_basis: null });
+    expect(coverage).toMatchObject({ usage: null, cost: 1, reasons: { actual_cost: expect.stringContaining('nothing was charged') } });
+  });
+
   it('what began within the range is not spread over the time before it', () => {
     const young = answer(48, { sinceMs: t0 + 46 * HOUR_MS, sums: [hourSum(46), hourSum(47)] });
     expect(young.current).toMatchObject({ hourly_rate: '2000', covered_hours: 2 });

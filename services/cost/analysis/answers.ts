@@ -200,6 +200,7 @@ export function analysisOf(input: AnalysisInput): CostAnalysis {
     drivers: drivers ?? [],
     unit_cost: unitCostOf(current.daily_cost, input.unitCost),
     coverage: coverageOf({ ...input, total, measuredMs: sum(sums, (each) => each.measuredMs), presentMs: sum(sums, (each) => each.presentMs) }, {
+      ...(total.cells === 0 && coveredMs > 0 ? { actual_cost: 'nothing was charged in this range, so that nothing could be used or wasted' } : {}),
       ...(drivers === null ? { drivers: 'too little of the range is known to compare its halves: each takes six hours' } : {}),
       ...(wholeAt ? { hourly_rate: 'rates are of the whole price of the nodes, idle and overhead included; allocated_cost is what their pods are charged' } : {}),
       ...(coveredMs === 0 && hours.some((hour) => hour.coveredMs > 0) ? { hourly_rate: 'in no hour of the range could all of its pods be charged, so that a rate would lie too low' } : {}),

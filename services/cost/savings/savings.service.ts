@@ -2,7 +2,7 @@ import { DAY_MS, HOUR_MS, toTimestamp, workloadKey, type QueryParsed, type Query
 import type { AnalysisRepository } from '../analysis/analysis.repository.js';
 import type { AnalysisService } from '../analysis/analysis.service.js';
 import { coverageOf, totalOfHours } from '../analysis/answers.js';
-import { coveredMsOf, coveredSince, wholeHours } from '../analysis/coverage.js';
+import { coveredMsOf, wholeHours } from '../analysis/coverage.js';
 import { adviceOf, savingsOf, type GroupSavings } from './savings.js';
 import type { SavingsRepository } from './savings.repository.js';
 
@@ -24,7 +24,7 @@ export class SavingsService {
     const [standing, workloads, nodes, hours] = await Promise.all([
       this.repository.standing(cluster.number), this.analysis.currentCosts(cluster, { start: toTimestamp(range.startMs), end: toTimestamp(range.endMs), workloads: null }), this.costs.nodeSums(cluster.number, currency, range), this.costs.coveredHours(cluster.number, currency, range),
     ]);
-    const coveredMs = hours.reduce((sum, hour) => sum + coveredSince(hour, -Infinity), 0);
+    const coveredMs = coveredMsOf(hours, -Infinity);
     const saved = savingsOf({
       currency, horizonHours: asked.horizon_hours, advice: standing.map(adviceOf),
       workloads: new Map(workloads.map(({ answer, byNode }) => [workloadKey(answer.workload), { monthlyNanos: answer.cost.monthly_projection === null ? null : BigInt(answer.cost.monthly_projection), byNode }])),
@@ -34,7 +34,7 @@ export class SavingsService {
     return {
       cluster_id: asked.cluster_id, currency, total: String(saved.totalNanos), high_confidence: String(saved.highConfidenceNanos), pods: of(saved.groups.pods), deployments: of(saved.groups.deployments), nodes: of(saved.groups.nodes),
       bill_savings: saved.billNanos === null ? null : String(saved.billNanos), bill_savings_reason: saved.billReason, horizon_hours: asked.horizon_hours,
-      coverage: coverageOf({ hours, ...range, nowMs, sinceMs: coveredMsOf(hours, -Infinity) > 0 ? null : nowMs, total: totalOfHours([]), measuredMs: 0, presentMs: 0, uncharged: () => 0 }, {
+      coverage: coverageOf({ hours, ...range, nowMs, sinceMs: null, total: totalOfHours([]), measuredMs: 0, presentMs: 0, uncharged: () => 0 }, {
         ...saved.reasons, ...(standing.length === 0 ? { savings: 'no recommendation stands: nothing is known that could be saved' } : {}),
       }),
     };
