@@ -113,7 +113,8 @@ export async function planHousehold(options: HouseholdOptions): Promise<Househol
     await add('simulator', 'simulator/dist/main.js', {
       UPID_SIMULATOR_SCENARIO: options.cluster.scenario, UPID_SIMULATOR_PORT: String(apiPort), UPID_SIMULATOR_PROMETHEUS_PORT: String(prometheusPort), UPID_SIMULATOR_DIR: folder,
     });
-    cluster = { UPID_KUBECONFIG: join(folder, 'kubeconfig'), UPID_PROMETHEUS_URL: `http://127.0.0.1:${prometheusPort}`, UPID_BACKFILL_DAYS: '14', UPID_KUBELET_MODE: 'node-proxy', UPID_DEMO: 'true', UPID_SCRAPE_SECONDS: '15' };
+    cluster = { UPID_KUBECONFIG: join(folder, 'kubeconfig'), UPID_PROMETHEUS_URL: `http://127.0.0.1:${prometheusPort}`, // The demo's Prometheus serves nobody else.
+      UPID_BACKFILL_DAYS: '14', UPID_BACKFILL_LOAD: '1', UPID_KUBELET_MODE: 'node-proxy', UPID_DEMO: 'true', UPID_SCRAPE_SECONDS: '15' };
   } else {
     cluster = { UPID_KUBECONFIG: options.cluster.file, ...(options.cluster.context === null ? {} : { UPID_KUBE_CONTEXT: options.cluster.context }) };
   }

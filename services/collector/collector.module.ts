@@ -55,6 +55,7 @@ export const collectorSettings = {
   prometheusUrl: setting('UPID_PROMETHEUS_URL', z.string().optional(), 'Prometheus-compatible API to read history from'),
   prometheusTokenFile: setting('UPID_PROMETHEUS_TOKEN_FILE', z.string().optional(), 'file with a bearer token for it'),
   backfillDays: setting('UPID_BACKFILL_DAYS', z.coerce.number().min(0).max(30).default(30), 'days of history to read, 0 to 30'),
+  backfillLoad: setting('UPID_BACKFILL_LOAD', z.coerce.number().min(0.05).max(1).default(0.5), 'share of its time that Prometheus may work for the reading of history, 0.05 to 1'),
 } as const;
 export type CollectorConfig = ServiceConfig<typeof collectorSettings>;
 
@@ -112,7 +113,7 @@ async function buildAgent({ config, bus, log }: Platform<CollectorConfig>): Prom
       podMetrics: () => kubernetes.text('GET', '/apis/metrics.k8s.io/v1beta1/pods'),
     },
     backfill: config.prometheusUrl === undefined || config.backfillDays === 0 ? null : (publisher, state) => new BackfillService(
-      new PrometheusClient(config.prometheusUrl ?? '', config.prometheusTokenFile), state, publisher, spool, { clusterId: config.clusterId, days: config.backfillDays, acceptsClass, log, delay }),
+      new PrometheusClient(config.prometheusUrl ?? '', config.prometheusTokenFile), state, publisher, spool, { clusterId: config.clusterId, days: config.backfillDays, load: config.backfillLoad, acceptsClass, log, delay }),
     abdicate: (why) => {
       log.error({ why }, 'this agent ends, and waits for its turn when it is started again');
       process.kill(process.pid, 'SIGTERM');

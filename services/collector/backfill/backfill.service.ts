@@ -26,6 +26,8 @@ export interface BackfillMemory {
 export interface BackfillOptions {
   readonly clusterId: string;
   readonly days: number;
+  /** Share of its time that the server may work for us, 0..1; default a half. */
+  readonly load?: number;
   /** Whether an Ingress of this class is served by the controller whose metrics are read. */
   readonly acceptsClass: (ingressClass: string | null) => boolean;
   readonly log: { info(fields: object, message: string): void; warn(fields: object, message: string): void };
@@ -221,11 +223,11 @@ export class BackfillService {
       const begun = performance.now();
       try {
         const answer = await this.api.range(query, startMs + MINUTE_MS, endMs, stepSeconds);
-        this.pace = nextPace(this.pace, performance.now() - begun);
+        this.pace = nextPace(this.pace, performance.now() - begun, this.options.load);
         await this.rest(signal);
         return answer;
       } catch (error) {
-        this.pace = nextPace(this.pace, null);
+        this.pace = nextPace(this.pace, null, this.options.load);
         const refused = [400, 422].includes((error as { status?: number }).status ?? 0);
         if (refused && optional) return [];
         if (refused || tries >= QUERY_TRIES || signal.aborted) throw error;

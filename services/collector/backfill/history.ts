@@ -339,14 +339,17 @@ export const FIRST_PACE: Pace = { restingMs: 0, pauseMs: 20 };
 const SHORTEST_PAUSE_MS = 5;
 const LONGEST_PAUSE_MS = 30_000;
 
+/** Share of its time, at rest, that the server works for us. */
+export const DEFAULT_LOAD = 0.5;
+
 /**
- * The next pace after a query. At rest the server works for us no more than half of the time; where its answers take over twice as long
+ * The next pace after a query. At rest the server works for us no more than `load` of the time; where its answers take over twice as long
  * as at rest the pause doubles, and where one fails it is long at once.
  * @param tookMs null where it failed
  */
-export function nextPace(pace: Pace, tookMs: number | null): Pace {
+export function nextPace(pace: Pace, tookMs: number | null, load = DEFAULT_LOAD): Pace {
   if (tookMs === null) return { ...pace, pauseMs: Math.min(LONGEST_PAUSE_MS, Math.max(1_000, pace.pauseMs * 4)) };
   const restingMs = pace.restingMs === 0 ? tookMs : Math.min(tookMs, pace.restingMs * 1.02 + 0.01);
   if (tookMs > 2 * restingMs + 50) return { restingMs, pauseMs: Math.min(LONGEST_PAUSE_MS, Math.max(tookMs, pace.pauseMs * 2)) };
-  return { restingMs, pauseMs: Math.max(SHORTEST_PAUSE_MS, Math.min(pace.pauseMs / 2 + tookMs / 2, LONGEST_PAUSE_MS)) };
+  return { restingMs, pauseMs: Math.max(SHORTEST_PAUSE_MS, Math.min(pace.pauseMs / 2 + (tookMs * (1 - load)) / load / 2, LONGEST_PAUSE_MS)) };
 }
