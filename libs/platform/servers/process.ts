@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
@@ -32,15 +33,29 @@ export class PortInUseError extends Error {
   }
 }
 
-/** A port that is free on 127.0.0.1 now. */
+const portsGiven = new Set<number>();
+/** Below the range that the system takes client ports from (32768 and up on Linux, 49152 elsewhere). */
+const PORTS = { first: 12_000, count: 20_000 };
+
+/**
+ * A port that is free on 127.0.0.1 now, never given twice by this process. It is kept for a server that is started later, and again after it
+ * died: so it is none of the system's ephemeral ports, which meanwhile any client's connection may be given.
+ */
 export async function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
+  for (let tries = 0; tries < 200; tries++) {
+    const port = PORTS.first + randomInt(PORTS.count);
+    if (portsGiven.has(port) || !(await canListen(port))) continue;
+    portsGiven.add(port);
+    return port;
+  }
+  throw new Error('no port is free on 127.0.0.1');
+}
+
+function canListen(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
     const probe = createServer();
-    probe.once('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
-      const address = probe.address();
-      probe.close(() => (address !== null && typeof address === 'object' ? resolve(address.port) : reject(new Error('no port was given'))));
-    });
+    probe.once('error', () => resolve(false));
+    probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)));
   });
 }
 
