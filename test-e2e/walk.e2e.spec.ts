@@ -97,13 +97,19 @@ describeWithControlPlane('the walk through the house, on a real control plane', 
     return waitFor('the job to be taken', async () => (await post<{ job_id: string }>('/optimize/deployment', { deployment_name: 'promo', namespace: 'preview', optimization_type: 'zero_scaling', dry_run: dryRun })).job_id, { timeoutMs: 60_000, intervalMs: 500 });
   }
 
-  async function jobIn(id: string, status: JobResponse['status'], timeoutMs = 60_000): Promise<JobResponse> {
-    return waitFor(`job ${id} to be ${status}`, async () => {
-      const now = await job(id);
-      if (now.status !== status && ['failed', 'refused', 'cancelled'].includes(now.status)) throw new Error(`the job is ${now.status}: ${JSON.stringify(now.error)}`);
-      return now.status === status ? now : undefined;
-    }, { timeoutMs, intervalMs: 200 });
+  /** Waits until a job is as wished; ends at once where it has ended otherwise. */
+  async function jobThat(what: string, id: string, holds: (now: JobResponse) => boolean, timeoutMs = 60_000): Promise<JobResponse> {
+    let now = await job(id);
+    const alive = () => {
+      if (!holds(now) && ['failed', 'refused', 'cancelled'].includes(now.status)) throw new Error(`job ${id} is ${now.status} and will not ${what}: ${JSON.stringify(now.error)}`);
+    };
+    return waitFor(`job ${id} to ${what}`, async () => {
+      now = await job(id);
+      return holds(now) ? now : undefined;
+    }, { timeoutMs, intervalMs: 200, alive });
   }
+
+  const jobIn = (id: string, status: JobResponse['status'], timeoutMs?: number): Promise<JobResponse> => jobThat(`be ${status}`, id, (now) => now.status === status, timeoutMs);
 
   const replicasBecome = (count: number, timeoutMs: number): Promise<Workload> => waitFor(`promo to have ${count} replicas`, async () => {
     const now = await deployed();
@@ -113,7 +119,8 @@ describeWithControlPlane('the walk through the house, on a real control plane', 
   /** Puts promo to sleep and waits until its pods are gone. @returns the job's id */
   async function sleep(): Promise<string> {
     const id = await startJob();
-    await replicasBecome(0, 30_000);
+    await jobThat('have put promo to sleep', id, (now) => now.applied, 30_000);
+    expect((await deployed()).spec.replicas).toBe(0);
     await cluster.waitForPods('preview', 'app=promo', 0, 30_000);
     return id;
   }
