@@ -194,6 +194,24 @@ describe('an hour of a cluster', () => {
   });
 });
 
+describe('an hour that cannot be computed', () => {
+  it('is put off and told, and does not hold up the others', async () => {
+    const [faulty, fine] = [thisHour() - 2 * HOUR_MS, thisHour() - 3 * HOUR_MS];
+    await inventory('fault', snapshotOf(1, Date.now(), [nodeObject(1, created()), podObject(1, { createdAtMs: created() })]));
+    for (const hourMs of [faulty, fine]) for (const windowMs of windowsOf(hourMs)) await rollup('fault', rollupOf({ windowMs, revision: 1 }, [{ podUid: uidOf('b', 1), cpuMillicores: 10, memoryBytes: 10 }]));
+    await settled();
+    const [{ id } = { id: 0 }] = await rows<{ id: number }>(`SELECT id FROM cluster WHERE cluster_id = 'fault'`);
+    // As a disk might leave it.
+    await rows(`UPDATE rollup_part SET payload = '\\x00' WHERE cluster = $1 AND window_start = $2`, [id, new Date(faulty)]);
+    await rows(`DELETE FROM cluster_hour WHERE cluster = $1`, [id]);
+    await rows('INSERT INTO dirty_hour SELECT $1, unnest($2::timestamptz[]), now()', [id, [new Date(faulty), new Date(fine)]]);
+    await waitFor('the fault to be put off', async () => (await rows('SELECT 1 FROM dirty_hour WHERE cluster = $1 AND hour = $2 AND due_at > now()', [id, new Date(faulty)])).length === 1);
+    await waitFor('the other hour', async () => (await hoursOf('fault')).length === 1);
+    expect((await hoursOf('fault'))[0]).toMatchObject({ hour: new Date(fine), covered_ms: HOUR_MS });
+    await rows('DELETE FROM dirty_hour WHERE cluster = $1 AND hour = $2', [id, new Date(faulty)]);
+  });
+});
+
 describe('the law', () => {
   /** Over-committed nodes, pods without requests, GPU nodes, machines that no list names, lives that begin and end within the hours, usage with gaps. */
   const clusters = fc.sample(fc.record({
