@@ -1,6 +1,6 @@
 import { fork, spawn, type ChildProcess } from 'node:child_process';
 import { createWriteStream } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -63,6 +63,8 @@ async function run({ log, args }: BenchmarkContext): Promise<Figures> {
   const containers = Number(options.containers);
   const rate = options.rate === undefined ? null : Number(options.rate);
   const dir = await mkdtemp(join(tmpdir(), 'upid-bench-ingest-'));
+  // Started by root, PostgreSQL runs as another user, who must reach its data here.
+  await chmod(dir, 0o711);
   const closing: (() => Promise<unknown>)[] = [];
   try {
     const nats = await startNats({ dir: join(dir, 'nats') });

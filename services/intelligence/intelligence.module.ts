@@ -1,12 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { Module, type DynamicModule } from '@nestjs/common';
-import { DAY_MS, type Policy } from '@upid/contracts';
-import { createCounter, prepareTimes, type Platform, type TimeTable } from '@upid/platform';
+import { join } from 'node:path';
+import { DAY_MS, STREAMS, type Policy } from '@upid/contracts';
+import { createCounter, prepareTimes, setting, type Platform, type ServiceDefinition, type TimeTable } from '@upid/platform';
 import { Histogram } from 'prom-client';
+import { z } from 'zod';
 import { AssessmentRepository } from './assessment/assessment.repository.js';
 import { AssessmentService } from './assessment/assessment.service.js';
 import { FoldRepository } from './fold/fold.repository.js';
 import { FoldService } from './fold/fold.service.js';
+import { SETTLE_MS } from './fold/hours.js';
 import { CoverageRepository } from './ingest/coverage.repository.js';
 import { IngestConsumer } from './ingest/ingest.consumer.js';
 import { IngestRepository } from './ingest/ingest.repository.js';
@@ -28,10 +31,22 @@ const nowMs = (): number => Date.now();
 /** From a millisecond to ten minutes in steps of a tenth: a quantile read from it is at most that far off. */
 const LATENCY_BUCKETS_MS = Array.from({ length: 140 }, (_, i) => Math.round(1.1 ** i * 100) / 100);
 
+export const intelligenceSettings = {
+  policyFile: setting('UPID_POLICY_FILE', z.string().optional(), 'YAML file with the thresholds of decisions; without it the defaults'),
+  foldSettleMs: setting('UPID_FOLD_SETTLE_MS', z.coerce.number().int().min(0).max(60_000).default(SETTLE_MS), 'how long batches rest after the last of their hour before they are folded, ms'),
+  assessSeconds: setting('UPID_ASSESS_SECONDS', z.coerce.number().positive().default(60), 'seconds between two assessments of every workload'),
+} as const;
+
+export interface IntelligenceOptions {
+  readonly policy: Policy;
+  readonly foldSettleMs: number;
+  readonly assessSeconds: number;
+}
+
 /** Wires intelligence: one instance of each part, and the loops that fold. */
 @Module({})
 export class IntelligenceModule {
-  static for(platform: Platform, options: { readonly policy: Policy }): DynamicModule {
+  static for(platform: Platform, options: IntelligenceOptions): DynamicModule {
     const { database, databaseCapabilities, outbox, cache, metrics, log } = platform;
     const committed = new Histogram({ name: 'upid_publish_to_commit_ms', help: 'From the publishing of a batch to its commit, ms', buckets: LATENCY_BUCKETS_MS, registers: [metrics] });
     const folded = new Histogram({ name: 'upid_publish_to_folded_ms', help: 'From the publishing of a batch to the commit of its fold, ms', buckets: LATENCY_BUCKETS_MS, registers: [metrics] });
@@ -44,14 +59,14 @@ export class IntelligenceModule {
     const ingest = new IngestService(ingestRepository, { stored: (count, ofRows) => { batches.inc(count); rows.inc(ofRows); }, duplicates: (count) => duplicates.inc(count), committed: (ms) => committed.observe(ms) }, nowMs);
     const coverage = new CoverageRepository(database);
     const prepare = async (hourMs: number) => { for (const table of TIME_TABLES) await prepareTimes(database, databaseCapabilities, table, [hourMs]); };
-    const fold = new FoldService(new FoldRepository(database), outbox, cache, prepare, { folded: (ms) => folded.observe(ms), windows: (count) => windows.inc(count) }, log, { nowMs });
+    const fold = new FoldService(new FoldRepository(database), outbox, cache, prepare, { folded: (ms) => folded.observe(ms), windows: (count) => windows.inc(count) }, log, { nowMs, settleMs: options.foldSettleMs });
     const history = new HistoryRepository(database);
     const assessments = new AssessmentRepository(database, outbox, platform.leases);
-    const assessment = new AssessmentService(history, assessments, platform.inventory, platform.leases, options.policy, log, { holder: randomUUID(), nowMs });
+    const assessment = new AssessmentService(history, assessments, platform.inventory, platform.leases, options.policy, log, { holder: randomUUID(), nowMs, assessMs: options.assessSeconds * 1000 });
     const insight = new InsightService(history, platform.inventory, assessments, coverage, cache, options.policy, nowMs);
     platform.loop('fold', 250, () => fold.step());
     platform.loop('fold-days', 5_000, () => fold.stepDays());
-    platform.loop('assess', 5_000, () => assessment.step());
+    platform.loop('assess', Math.min(5_000, options.assessSeconds * 1000), () => assessment.step());
     platform.loop('forget-names', 3_600_000, () => ingestRepository.forgetNames(new Date(nowMs() - NAME_DAYS * DAY_MS)));
     return {
       module: IntelligenceModule,
@@ -59,4 +74,13 @@ export class IntelligenceModule {
       providers: [{ provide: IngestService, useValue: ingest }, { provide: CoverageRepository, useValue: coverage }, { provide: InsightService, useValue: insight }],
     };
   }
+}
+
+/** Intelligence as a service under a policy. */
+export function intelligenceService(policy: Policy): ServiceDefinition<typeof intelligenceSettings> {
+  return {
+    name: 'intelligence', schema: 'intelligence', settings: intelligenceSettings, migrations: join(import.meta.dirname, 'migrations'), timeTables: TIME_TABLES, streams: STREAMS,
+    inventory: ['Cluster', 'Node', 'Namespace', 'Pod', 'Workload', 'Dependency', 'OomKill'],
+    module: (platform) => IntelligenceModule.for(platform, { policy, foldSettleMs: platform.config.foldSettleMs, assessSeconds: platform.config.assessSeconds }),
+  };
 }

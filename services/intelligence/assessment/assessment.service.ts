@@ -11,9 +11,7 @@ import { containerSummary, floorsOf, HISTORY_DAYS, judgePod, judgeWorkload, load
 import { clusterObjects, dependenciesOf, limitsOfWorkload, zoneOf, type ClusterObjects } from './objects.js';
 import { knownMinutes, openHoursOf, PodHours, wholeWindow, WorkloadHours, type OpenHours } from './window.js';
 
-/** Every workload is judged this often … */
-const ASSESS_MS = 60_000;
-/** … and sooner, but not more often than this, when closed hours or history changed. */
+/** When closed hours or history changed, workloads are judged sooner than their turn, but not more often than this. */
 const SOONEST_MS = 10_000;
 /** Making closed hours and profiles anew may take this share of the time. */
 const REBUILD_SHARE = 0.1;
@@ -53,7 +51,7 @@ export class AssessmentService {
 
   constructor(
     private readonly history: HistoryRepository, private readonly repository: AssessmentRepository, private readonly inventory: InventoryMirror, private readonly leases: Leases,
-    private readonly policy: Policy, private readonly log: Logger, private readonly options: { readonly holder: string; nowMs(): number },
+    private readonly policy: Policy, private readonly log: Logger, private readonly options: { readonly holder: string; nowMs(): number; readonly assessMs: number },
   ) {}
 
   /** Assesses each cluster whose turn it is and that no other replica works on. */
@@ -94,14 +92,15 @@ export class AssessmentService {
 
   private async assess(clusterId: string, cache: ClusterCache): Promise<void> {
     const nowMs = this.options.nowMs();
-    if (nowMs - cache.lastAssessedMs < SOONEST_MS) return;
+    const soonest = Math.min(SOONEST_MS, this.options.assessMs);
+    if (nowMs - cache.lastAssessedMs < soonest) return;
     const cluster = await this.history.cluster(clusterId);
     if (!cluster) return;
     const windowStartMs = nowMs - (nowMs % HOUR_MS) - this.windowHours * HOUR_MS;
     const hours = await this.history.hours(cluster.number, windowStartMs, nowMs + HOUR_MS);
     const madeFrom = `${windowStartMs} ${cluster.daysRevision} ${hours.filter((hour) => hour.closed).reduce((latest, hour) => (hour.revision > latest ? hour.revision : latest), 0n)}`;
-    const mayRebuild = cache.madeFrom !== madeFrom && nowMs - cache.rebuiltMs >= Math.max(SOONEST_MS, cache.rebuildTookMs / REBUILD_SHARE);
-    if (!mayRebuild && nowMs - cache.lastAssessedMs < ASSESS_MS) return;
+    const mayRebuild = cache.madeFrom !== madeFrom && nowMs - cache.rebuiltMs >= Math.max(soonest, cache.rebuildTookMs / REBUILD_SHARE);
+    if (!mayRebuild && nowMs - cache.lastAssessedMs < this.options.assessMs) return;
 
     const objects = await this.objectsOf(clusterId, nowMs);
     if (mayRebuild) {

@@ -5,7 +5,7 @@ import { PackWriter } from './column.js';
 import { foldInto, NOTHING_STANDS, packPodHours, packWorkloadHours, windowsWithData, type Batch } from './fold.js';
 import type { FoldRepository } from './fold.repository.js';
 import { Grid } from './grid.js';
-import { finalWindowsAt, isClosedAt, LIVE_MS, LONGEST_WAIT_MS, minutesOfWindow, minutesWithData, NEW_HOUR, nextDueMs, SETTLE_MS, windowsIn, type HourKey, type HourState, type PendingBatch } from './hours.js';
+import { finalWindowsAt, isClosedAt, LIVE_MS, LONGEST_WAIT_MS, minutesOfWindow, minutesWithData, NEW_HOUR, nextDueMs, windowsIn, type HourKey, type HourState, type PendingBatch } from './hours.js';
 import { latestValues } from './latest.js';
 import { packRollup } from './rollup.js';
 import { packCells } from './segment.js';
@@ -43,12 +43,12 @@ export class FoldService {
 
   constructor(
     private readonly repository: FoldRepository, private readonly outbox: Outbox, private readonly cache: Cache, private readonly prepareHours: PrepareHours,
-    private readonly meter: FoldMeter, private readonly log: Logger, private readonly clock: { nowMs(): number },
+    private readonly meter: FoldMeter, private readonly log: Logger, private readonly options: { nowMs(): number; readonly settleMs: number },
   ) {}
 
   /** Folds what is due. @returns whether there may be more */
   async step(): Promise<boolean> {
-    const { hours, nowMs } = await this.repository.due(SETTLE_MS, LONGEST_WAIT_MS, LIVE_MS, HOURS_A_ROUND);
+    const { hours, nowMs } = await this.repository.due(this.options.settleMs, LONGEST_WAIT_MS, LIVE_MS, HOURS_A_ROUND);
     let folded = 0;
     for (const key of hours) if (await this.foldHour(key, nowMs)) folded++;
     return folded > 0 && hours.length === HOURS_A_ROUND;
@@ -91,7 +91,7 @@ export class FoldService {
       done = { batches: pending.batches, latest: next.latest, windows: next.windows };
     });
     if (!owned) return false;
-    const now = this.clock.nowMs();
+    const now = this.options.nowMs();
     for (const each of done.batches) this.meter.folded(now - each.publishedAtMs);
     this.meter.windows(done.windows);
     if (done.latest.length > 0) await this.cache.setFields(`latest:${key.clusterId}`, done.latest, LATEST_TTL_SECONDS);

@@ -17,7 +17,7 @@ import { anomaliesOf, bitsIn, criticalityOf, efficiencyByHour, loadShapeOf, mean
 
 /** A range at least this long is taken in whole hours; a shorter one to the minute. */
 const WHOLE_HOURS_MS = 24 * HOUR_MS;
-/** A cluster's range longer than this is taken in whole days. */
+/** A cluster's range longer than this is summed from days, and from hours at its ends. */
 const WHOLE_DAYS_MS = 48 * HOUR_MS;
 const OOM_MS = 7 * DAY_MS;
 /** Anomalies older than this, counted from the range's end, are left out. */
@@ -212,7 +212,7 @@ export class InsightService {
       errors += total.requests.status[4];
       requestsPerDay = (requestsPerDay ?? 0) + (total.requests.coveredMinutes > 0 ? (total.requests.business / total.requests.coveredMinutes) * 1440 : 0);
     }
-    // Whole days may hold more than the range asked for: means are over what the totals cover.
+    // Whole hours may hold more than the range asked for: means are over what the totals cover.
     const coveredByTotals = Math.max(0, ...[...totals.values()].map((total) => total.load.minutes), covered);
     const mean = (sum: number) => (coveredByTotals > 0 ? sum / coveredByTotals : null);
     const requested = (pick: (container: ContainerObject) => number | null) => pods.reduce((sum, pod) => sum + pod.containers.reduce((of, container) => of + (container.role === 'init' ? 0 : (pick(container) ?? 0)), 0), 0);
@@ -431,7 +431,7 @@ export class InsightService {
     return running.map((pod) => ({ uid: pod.uid, name: pod.name, node_name: pod.node_name, judgement: judged.get(pod.uid) ?? judgement, usage: usage.get(pod.uid) ?? NO_USAGE }));
   }
 
-  /** Every workload's sums over a range: of whole days where it is long, else of hours; open hours from their cells. */
+  /** Every workload's sums over a range: of days where it is long, of hours at its ends, of cells where hours are open. */
   private async totals(cluster: ClusterRow, range: Range): Promise<Map<string, Aggregate>> {
     const keys = await this.history.workloadKeys(cluster.number);
     const totals = new Map<string, Aggregate>();
@@ -440,14 +440,19 @@ export class InsightService {
       if (!total) totals.set(key, (total = newAggregate(0, 0)));
       mergeAggregate(total, aggregate);
     };
-    let fromMs = floorHour(range.startMs);
+    const startHour = floorHour(range.startMs);
+    let fromMs = startHour;
+    const addHours = async (from: number, to: number) => {
+      for (const row of await this.history.workloadHours(cluster.number, from, to, null)) add(keys.get(row.workload) as string, unpackAggregate(row.aggregate));
+    };
     if (range.endMs - range.startMs > WHOLE_DAYS_MS) {
       const firstDay = Math.ceil(range.startMs / DAY_MS) * DAY_MS;
       const today = Math.floor(range.endMs / DAY_MS) * DAY_MS;
       for (const row of await this.history.workloadDays(cluster.number, firstDay, today, keys.keys())) add(keys.get(row.workload) as string, unpackAggregate(row.aggregate));
+      await addHours(startHour, firstDay);
       fromMs = today;
     }
-    for (const row of await this.history.workloadHours(cluster.number, fromMs, range.endMs, null)) add(keys.get(row.workload) as string, unpackAggregate(row.aggregate));
+    await addHours(fromMs, range.endMs);
     const open = (await this.history.hours(cluster.number, fromMs, range.endMs)).filter((hour) => !hour.closed && hour.windows !== 0).map((hour) => hour.hourMs);
     const found = new Map<string, OpenHours>();
     openHoursOf(new Grid(), await this.history.cells(cluster.number, open, null), found);
