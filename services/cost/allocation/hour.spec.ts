@@ -52,6 +52,15 @@ describe('an hour', () => {
     expect(computeHour(input({ untilMs: hourMs })).cells).toBe(0);
   });
 
+  it('is covered from its first node on, so that a new cluster\'s rate is that of its nodes', () => {
+    const startMs = hourMs + 7 * 60_000;
+    const untilMs = hourMs + 9 * 60_000;
+    const cost = computeHour(input({ untilMs, nodes: [node(1, { startMs }), node(2, { startMs: startMs + 30_000 })] }));
+    expect(cost).toMatchObject({ coveredFromMs: startMs, coveredToMs: untilMs, coveredMs: untilMs - startMs });
+    const gone = computeHour(input({ nodes: [node(1, { endMs: startMs })] }));
+    expect(gone).toMatchObject({ coveredFromMs: hourMs, coveredToMs: startMs, coveredMs: startMs - hourMs });
+  });
+
   it('before the inventory counts only where usage is told of it', () => {
     const observedFromMs = hourMs + 31 * 60_000;
     const cost = computeHour(input({ observedFromMs, windows: [usage(windows[1]!, { u1: { app: used(1, 1) } })] }));

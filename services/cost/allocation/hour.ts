@@ -137,11 +137,13 @@ export function computeHour<C extends string>(input: HourInput<C>): HourCost {
     const told = (usage?.pods.size ?? 0) > 0;
     if (!told && (observedFromMs === null || startMs + WINDOW_MS <= observedFromMs)) continue;
     const windowEndMs = Math.min(startMs + WINDOW_MS, endMs);
-    let stood = false;
+    // Of a window in which the first nodes came (or the last went) the time between is known, and no more: a rate over all of it would lie too low.
+    const stood = { fromMs: Infinity, toMs: -Infinity };
     for (const node of input.nodes) {
       const span = { startMs: Math.max(startMs, node.startMs), endMs: Math.min(windowEndMs, node.endMs ?? windowEndMs) };
       if (span.endMs <= span.startMs || !node.priced) continue;
-      stood = true;
+      stood.fromMs = Math.min(stood.fromMs, span.startMs);
+      stood.toMs = Math.max(stood.toMs, span.endMs);
       const { containers, owners, present } = containersOf(onNode.get(node.id) ?? [], span, usage);
       const cell = allocateCell({ pricePerHour: node.priced.perHour, ...span, capacity: node.priced.capacity, allocatable: node.priced.allocatable, ratios: input.ratios, containers }, input.method);
       cells++;
@@ -151,10 +153,10 @@ export function computeHour<C extends string>(input: HourInput<C>): HourCost {
       addPods(podSums, node.id, cell, containers, owners, present);
     }
     // Without a node that has a price no cost is known.
-    if (!stood) continue;
-    coveredFromMs ??= startMs;
-    coveredToMs = windowEndMs;
-    coveredMs += windowEndMs - startMs;
+    if (stood.toMs <= stood.fromMs) continue;
+    coveredFromMs ??= stood.fromMs;
+    coveredToMs = stood.toMs;
+    coveredMs += stood.toMs - stood.fromMs;
   }
   return {
     nodes: [...nodeSums.values()].sort((a, b) => a.nodeId - b.nodeId), pods: [...podSums.values()].sort((a, b) => a.podId - b.podId), coveredFromMs, coveredToMs, coveredMs, cells,
