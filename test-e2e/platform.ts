@@ -4,7 +4,7 @@
  */
 import { execFile } from 'node:child_process';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { GatewayClient } from '@upid/cli/client';
 import { planHousehold, type Household } from '@upid/cli/up/household';
@@ -14,7 +14,8 @@ import type { Policy } from '@upid/contracts';
 import { type ControlPlane, forgetProcess, freePort, temporaryDirectory, waitFor, watchProcess } from '@upid/testing';
 import { stringify } from 'yaml';
 
-const ROOT = join(import.meta.dirname, '..');
+/** The checkout's root, whether this runs from its source or compiled from `dist`. */
+export const ROOT = join(import.meta.dirname, basename(import.meta.dirname) === 'dist' ? '../..' : '..');
 
 export const SERVERS = ['nats', 'postgres', 'redis'] as const;
 export const SERVICES = ['intelligence', 'cost', 'optimizer', 'gateway'] as const;

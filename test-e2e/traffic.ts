@@ -37,7 +37,7 @@ export class Traffic implements AsyncDisposable {
   private writing: Promise<void> = Promise.resolve();
   private failure: unknown = null;
 
-  constructor(private readonly cluster: ControlPlane, private readonly controller: () => string, private readonly namespace: string, private readonly asked: readonly RequestLine[]) {}
+  constructor(private readonly cluster: ControlPlane, private readonly controller: string, private readonly namespace: string, private readonly asked: readonly RequestLine[]) {}
 
   start(): void {
     this.timer ??= setInterval(() => {
@@ -49,7 +49,7 @@ export class Traffic implements AsyncDisposable {
   async write(lines: readonly RequestLine[]): Promise<number> {
     const at = new Date();
     const texts = lines.map((line) => accessLogLine(this.namespace, line, at, this.ordinal++));
-    await this.cluster.writePodLog('ingress-nginx', this.controller(), 'controller', [...texts, `I${two(at)} controller.go:190] "Configuration changes detected" secret="${PRIVATE_MARK}-log"`], { at });
+    await this.cluster.writePodLog('ingress-nginx', this.controller, 'controller', [...texts, `I${two(at)} controller.go:190] "Configuration changes detected" secret="${PRIVATE_MARK}-log"`], { at });
     return Date.now();
   }
 

@@ -1,22 +1,15 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { CommandError } from '@upid/cli/client';
 import {
   workloadKey, type ClusterListResponse, type ClusterResponse, type DeploymentResponse, type JobResponse, type PodResponse, type Policy, type Problem, type RestRecommendation, type SafetyCheck, type WorkloadKind, type WorkloadRef,
 } from '@upid/contracts';
-import { CONTROL_PLANE_TIMEOUT_MS, describeWithControlPlane, startControlPlane, startPrometheus, waitFor, type ControlPlane, type KubernetesObject, type Pod, type TestPrometheus } from '@upid/testing';
+import { CONTROL_PLANE_TIMEOUT_MS, describeWithControlPlane, startPrometheus, waitFor, type ControlPlane, type KubernetesObject, type Pod, type TestPrometheus } from '@upid/testing';
 import { historyOf } from './history.js';
 import { Platform, SERVERS, SERVICES } from './platform.js';
 import { marksIn, searchBus, searchCache, searchDatabase, searchFiles } from './privacy.js';
-import { PRIVATE_MARK, Traffic } from './traffic.js';
-
-const text = (...path: string[]): Promise<string> => readFile(join(import.meta.dirname, ...path), 'utf8');
+import { SHOP, startShop, type Shop } from './shop.js';
+import { PRIVATE_MARK, type Traffic } from './traffic.js';
 
 const CLUSTER = 'lab';
-const NODES = 20;
-const PODS = 200;
-/** Beside the shop: the agent's own Deployment out of the manifests. */
-const AGENT_PODS = 1;
 /** The reference's thresholds but for the times, which a test cannot wait for. */
 const WALK_POLICY: Partial<Policy> = { name: 'walk', minimum_change_age_hours: 0, watch_seconds: 8, dead_man_minutes: 0.5, minimum_monthly_saving: 0 };
 /** All that a job's judgement names. */
@@ -34,11 +27,11 @@ type Refusal = Problem & { checks: (SafetyCheck & { target: string })[]; failed_
 type Changed = { kind: 'record' | 'deployment'; version: bigint; replicas: number | null };
 
 describeWithControlPlane('the walk through the house, on a real control plane', () => {
+  let shop: Shop | undefined;
   let cluster: ControlPlane;
   let prometheus: TestPrometheus;
   let running: Platform | undefined;
   let traffic: Traffic;
-  let controller: string;
   let startedAtMs = 0;
   /** Everything that the gateway answered, to be searched at the end. */
   const answers: string[] = [];
@@ -158,43 +151,24 @@ describeWithControlPlane('the walk through the house, on a real control plane', 
     });
   }
 
+  step('a shop of 200 pods runs on 20 nodes, and UPID beside it', async () => {
+    shop = await startShop();
+    ({ cluster, traffic } = shop);
+    startedAtMs = Date.now();
+    running = await Platform.start(cluster, { clusterId: CLUSTER, kubeconfig: shop.kubeconfig, allowChanges: true });
+  }, CONTROL_PLANE_TIMEOUT_MS);
+
   afterAll(async () => {
-    await traffic?.stop();
+    await shop?.traffic.stop();
     await running?.stop();
     await prometheus?.stop();
-    await cluster?.stop();
+    await shop?.cluster.stop();
   });
-
-  step('a shop of 200 pods runs on 20 nodes, and UPID beside it', async () => {
-    cluster = await startControlPlane();
-    const annotations = { 'example.com/note': `${PRIVATE_MARK}-node-annotation` };
-    await cluster.addNodes(NODES - 6, { annotations });
-    await cluster.addNodes(6, { namePrefix: 'spot', capacityType: 'spot', annotations });
-    for (const file of ['namespace.yaml', 'agent.yaml', 'actuation.yaml']) await cluster.apply(await text('..', 'k8s', file));
-    await cluster.apply(await text('manifests', 'shop.yaml'));
-    // As `kubectl create job --from=cronjob/report`.
-    const report = await cluster.api.call<KubernetesObject & { spec: { jobTemplate: { spec: { template: KubernetesObject } } } }>('GET', '/apis/batch/v1/namespaces/batch/cronjobs/report');
-    const { template } = report.spec.jobTemplate.spec;
-    await cluster.apply({
-      apiVersion: 'batch/v1', kind: 'Job',
-      metadata: { name: 'report-by-hand', namespace: 'batch', ownerReferences: [{ apiVersion: 'batch/v1', kind: 'CronJob', name: 'report', uid: report.metadata?.uid, controller: true }] },
-      spec: { template: { ...template, metadata: { ...template.metadata, annotations: { 'upid.test/run-for': '24h', 'upid.test/cpu': '35m' } } } },
-    } as KubernetesObject);
-    await cluster.waitForPods(null, '', PODS + AGENT_PODS, 120_000);
-    controller = (await cluster.pods('ingress-nginx'))[0]?.metadata.name ?? '';
-    traffic = new Traffic(cluster, () => controller, 'preview', [{ service: 'promo', kind: 'probe' }, { service: 'promo', kind: 'load_balancer' }, { service: 'promo', kind: 'health_check' }, { service: 'landing', kind: 'business' }]);
-    await traffic.write([{ service: 'promo', kind: 'probe' }]);
-    traffic.start();
-    // The agent has the rights of its manifests, and no others.
-    const { path: kubeconfig } = await cluster.serviceAccountKubeconfig('upid-system', 'upid-agent', 7_200);
-    startedAtMs = Date.now();
-    running = await Platform.start(cluster, { clusterId: CLUSTER, kubeconfig, allowChanges: true });
-  }, CONTROL_PLANE_TIMEOUT_MS);
 
   step('the agent finds every node, every pod and its owner', async () => {
     const summary = await waitFor('all pods in the list of clusters', async () => {
       const found = await lab();
-      return found.nodes === NODES && found.pods === PODS + AGENT_PODS && found.connected ? found : undefined;
+      return found.nodes === SHOP.nodes && found.pods === SHOP.pods + SHOP.agentPods && found.connected ? found : undefined;
     }, { timeoutMs: 60_000, intervalMs: 500 });
     expect(summary).toMatchObject({ provider: 'aws', distribution: 'eks', region: 'eu-central-1', demo: false, actuation: true, held: false, sleepers: 0 });
 
@@ -217,9 +191,9 @@ describeWithControlPlane('the walk through the house, on a real control plane', 
       return answer.total_monthly_cost !== null && answer.resource_utilization.cpu.used !== null && answer.resource_utilization.memory.used !== null ? answer : undefined;
     }, { timeoutMs: left(), intervalMs: 1_000 });
     const { cpu, memory } = whole.resource_utilization;
-    expect(cpu.capacity).toBe(NODES * 4_000);
-    expect(cpu.allocatable).toBe(NODES * 3_900);
-    expect(memory.capacity).toBe(NODES * 16 * 2 ** 30);
+    expect(cpu.capacity).toBe(SHOP.nodes * 4_000);
+    expect(cpu.allocatable).toBe(SHOP.nodes * 3_900);
+    expect(memory.capacity).toBe(SHOP.nodes * 16 * 2 ** 30);
     // 60 of the web at 60m, 40 of the api at 40m, 20 workers at 180m and the rest.
     expect(cpu.used).toBeGreaterThan(8_000);
     expect(cpu.used).toBeLessThan(14_000);
