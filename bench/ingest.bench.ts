@@ -12,8 +12,8 @@ import type { FromPublisher, ToPublisher } from './ingest/publisher.js';
 
 const CLUSTER = 'bench';
 const CONTAINERS = 10_000;
-/** Batches that the publisher is ahead of the fold at most: about two hours of the cluster's data. */
-const OUTSTANDING = 3_000;
+/** Batches that the publisher is ahead of the fold at most: about five hours of the cluster's data. */
+const OUTSTANDING = 6_000;
 const WARM_UP_SECONDS = 15;
 const DAY_MS = 86_400_000;
 
