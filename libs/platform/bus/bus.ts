@@ -75,6 +75,8 @@ export class Bus {
   private readonly publishing = new Semaphore(PUBLISH_IN_FLIGHT);
   private readonly queries: Queries;
   private readonly onStateChange = new Set<(state: BusState) => void>();
+  /** Subjects that this user perhaps may not publish, and finds out by trying. */
+  private readonly trying = new Set<string>();
   private readonly tails = new Set<{ stop(): Promise<void> }>();
 
   constructor(private readonly options: BusOptions, private readonly connecting: Promise<NatsConnection>) {
@@ -143,7 +145,8 @@ export class Bus {
         this.changed();
       } else if (status.type === 'error') {
         if (status.error instanceof natsErrors.PermissionViolationError) this.queries.denied(status.error);
-        this.options.log?.error({ err: status.error }, 'the bus reports an error');
+        const expected = status.error instanceof natsErrors.PermissionViolationError && this.trying.has(status.error.subject);
+        if (!expected) this.options.log?.error({ err: status.error }, 'the bus reports an error');
       } else if (status.type === 'slowConsumer') this.options.log?.warn({ subject: status.sub.getSubject(), pending: status.pending }, 'messages wait in this process');
     }
     this.ended = true;
@@ -156,7 +159,9 @@ export class Bus {
    */
   async ensureStreams(definitions: readonly StreamDefinition[]): Promise<void> {
     const manager = await this.jetstreamManager();
+    let mayManage = true;
     for (const each of definitions) {
+      this.trying.add(`$JS.API.STREAM.CREATE.${each.name}`).add(`$JS.API.STREAM.UPDATE.${each.name}`);
       const config = {
         name: each.name, subjects: [...each.subjects], max_bytes: each.maxBytes, max_age: nanos(each.maxAgeMs), duplicate_window: nanos(each.duplicateWindowMs),
         discard: each.discard === 'new' ? DiscardPolicy.New : DiscardPolicy.Old, retention: RetentionPolicy.Limits, storage: StorageType.File, allow_direct: true,
@@ -166,7 +171,12 @@ export class Bus {
           if (error instanceof JetStreamApiError && error.code === 10059) return null;
           throw error;
         });
-        if (standing && sameStream(standing, config)) break;
+        // Who may not manage streams works with one that stands as it is, and waits for one that is to be made.
+        if (standing && (!mayManage || sameStream(standing, config))) break;
+        if (!mayManage) {
+          await delay(500);
+          continue;
+        }
         try {
           if (standing) await manager.streams.update(each.name, config);
           else await manager.streams.add(config);
@@ -175,10 +185,8 @@ export class Bus {
           const isForbidden = inChain(error, (cause) => cause instanceof natsErrors.PermissionViolationError);
           // 10058: another was faster, with another configuration.
           if (!isForbidden && !(error instanceof JetStreamApiError && error.code === 10058)) throw new NoStreamError(`Stream ${each.name} cannot be made: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
-          // Who may not manage streams works with one that stands as it is, and waits for one that is to be made.
-          if (isForbidden && standing) break;
-          this.options.log?.info({ stream: each.name }, 'waiting for the stream to be made');
-          await delay(500);
+          if (isForbidden) mayManage = false;
+          if (!standing) this.options.log?.info({ stream: each.name }, 'waiting for the stream to be made');
         }
       }
     }
