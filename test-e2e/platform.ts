@@ -193,15 +193,31 @@ export class Platform implements AsyncDisposable {
   }
 
   private async withLogs(error: unknown): Promise<Error> {
-    const tails: string[] = [];
-    for (const [file, text] of await this.logs()) {
-      const lines = text.trimEnd().split('\n').filter((line) => line !== '');
-      const notable = lines.filter((line) => /"level":"(warn|error|fatal)|\[(WRN|ERR|FTL)\]|(WARNING|ERROR|FATAL|PANIC): |^[a-z]+: /.test(line));
-      tails.push(`--- ${file}: the end, and what it complained of\n${[...notable.slice(-LOG_TAIL_LINES), '...', ...lines.slice(-3)].map((line) => line.slice(0, LOG_LINE_CHARACTERS)).join('\n')}`);
-    }
+    const tails = [...(await this.logs())].map(([file, text]) => `--- ${file}: what it complained of, and the end\n${logSummary(text)}`);
     const told = error instanceof Error ? error : new Error(String(error));
     told.message = `${told.message}\n\n${tails.join('\n')}`;
     if (told.stack !== undefined) told.stack = `${told.name}: ${told.message}\n${told.stack.split('\n').filter((line) => line.startsWith('    at ')).join('\n')}`;
     return told;
   }
+}
+
+/** Warnings and errors of a log, each said once with how often it came, and its last lines. */
+function logSummary(text: string): string {
+  const lines = text.trimEnd().split('\n').filter((line) => line !== '').map((line) => ({ line: readable(line), isNotable: /"level":"(warn|error|fatal)|\[(WRN|ERR|FTL)\]|(WARNING|ERROR|FATAL|PANIC): |^[a-z]+: /.test(line) }));
+  const said = new Map<string, { last: string; times: number }>();
+  for (const { line, isNotable } of lines) {
+    if (!isNotable) continue;
+    // Without what tells two of the same apart: numbers, ids, times.
+    const kind = line.replaceAll(/[0-9a-f]{8}-[0-9a-f-]{27}|\d+/g, '#');
+    said.set(kind, { last: line, times: (said.get(kind)?.times ?? 0) + 1 });
+  }
+  return [...[...said.values()].slice(-LOG_TAIL_LINES).map(({ last, times }) => (times === 1 ? last : `${last} (${times} times)`)), '...', ...lines.slice(-3).map(({ line }) => line)].join('\n');
+}
+
+/** A line of a service's log (JSON) as a person reads it; any other as it is. */
+function readable(line: string): string {
+  if (!line.startsWith('{')) return line.slice(0, LOG_LINE_CHARACTERS);
+  const { time, level, msg, err, service: _service, correlation_id: _correlation, trace_id: _trace, ...more } = JSON.parse(line) as { time: string; level: string; msg: string; err?: { message?: string; stack?: string } } & Record<string, unknown>;
+  const stack = err?.stack?.split('\n').slice(1, 4).map((each) => each.trim()).join(' ') ?? '';
+  return `${time} ${level} ${msg}${err === undefined ? '' : `: ${err.message} ${stack}`} ${JSON.stringify(more)}`.slice(0, LOG_LINE_CHARACTERS);
 }

@@ -372,6 +372,9 @@ describeWithControlPlane('the walk through the house, on a real control plane', 
     await get(`/savings/potential/${CLUSTER}`);
     await get(`/cost/analysis/deployment/web`, { namespace: 'shop' });
 
+    // The cache was emptied when its server was killed: usage fills it again each minute.
+    await waitFor('the cache to hold latest values', async () => (await searchCache(upid())).looked.keys !== 0, { timeoutMs: 90_000, intervalMs: 1_000 });
+
     // It is there to be found: what is searched for stands in the cluster.
     const seeded = JSON.stringify([await cluster.api.list('/apis/apps/v1/deployments'), await cluster.api.list('/api/v1/secrets')]);
     expect(marksIn('the cluster', seeded)).not.toEqual([]);
