@@ -1,4 +1,5 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { readFile, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -43,12 +44,13 @@ async function until<T>(probe: () => Promise<T>, good: (value: T) => boolean, wi
     await new Promise((resolve) => { setTimeout(resolve, 200); });
   }
 }
+/** A process that has ended stays a zombie until its parent, or process 1, collects it: that is not alive. */
 const alive = (pid: number) => {
   try {
-    process.kill(pid, 0);
-    return true;
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT' || (error as NodeJS.ErrnoException).code === 'ESRCH') return false;
+    throw error;
   }
 };
 async function freePort(): Promise<number> {
@@ -138,15 +140,18 @@ it('keeps its state: a second start is quick, and cleans up after a supervisor t
 it('without --detach follows the logs, and Ctrl-C ends everything it started and nothing else', async () => {
   const state = join(dir, 'one');
   const bystander: ChildProcess = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)']);
-  const child = spawn(UPID, ['demo', '--scenario', join(dir, 'small.yaml'), '--state', state, '--port', String(await freePort())], { cwd: ROOT });
-  let out = '';
-  child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString(); });
-  const exited = new Promise<number | null>((resolve) => { child.once('exit', (code) => resolve(code)); });
-  await until(async () => out, (text) => text.includes('UPID is ready'), 120_000);
-  const { processes } = await statusOf(state);
-  child.kill('SIGINT');
-  expect(await exited).toBe(0);
-  for (const { pid } of processes) expect(pid === null || !alive(pid)).toBe(true);
-  expect(alive(bystander.pid as number)).toBe(true);
-  bystander.kill();
+  try {
+    const child = spawn(UPID, ['demo', '--scenario', join(dir, 'small.yaml'), '--state', state, '--port', String(await freePort())], { cwd: ROOT });
+    let out = '';
+    child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString(); });
+    const exited = new Promise<number | null>((resolve) => { child.once('exit', (code) => resolve(code)); });
+    await until(async () => out, (text) => text.includes('UPID is ready'), 120_000);
+    const { processes } = await statusOf(state);
+    child.kill('SIGINT');
+    expect(await exited).toBe(0);
+    for (const { pid } of processes) expect(pid === null || !alive(pid)).toBe(true);
+    expect(alive(bystander.pid as number)).toBe(true);
+  } finally {
+    bystander.kill();
+  }
 });
