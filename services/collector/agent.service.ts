@@ -64,6 +64,7 @@ const DESCRIBE_EVERY_MS = 60_000;
 /** Soon after the start its sources become known. */
 const DESCRIBE_FIRST_MS = 10_000;
 const RECOVER_RETRY_MS = 2_000;
+const INVENTORY_PATIENCE_MS = 30_000;
 const DRAIN_MS = 8_000;
 const IDENTITY_FILE = 'identity.json';
 const HOLD_FILE = 'hold.json';
@@ -158,16 +159,27 @@ export class Agent {
     await this.recover(signal);
     this.run(this.heartbeats(signal));
     this.serve();
+    // What sleeps is watched from here on, whatever else cannot be read yet.
+    this.run(this.sleepers.run(signal));
+    this.run(this.sayWhatIsMissing(signal));
+    await Promise.race([this.inventory.resolvable, aborted(signal)]);
+    if (signal.aborted) return;
+    this.run(this.requests.run(signal));
+    this.run(this.usage.then((usage) => usage.run(signal)));
     await Promise.race([this.inventory.ready, aborted(signal)]);
     if (signal.aborted) return;
     await this.describe();
     this.inventory.publish();
     this.run(this.describing(signal));
-    this.run(this.requests.run(signal));
-    this.run(this.sleepers.run(signal));
-    this.run(this.usage.then((usage) => usage.run(signal)));
     const backfill = this.ports.backfill?.(this.publisher, this.state);
     if (backfill !== undefined) this.run(backfill.run(signal));
+  }
+
+  private async sayWhatIsMissing(signal: AbortSignal): Promise<void> {
+    const done = await Promise.race([this.inventory.ready.then(() => true), delay(INVENTORY_PATIENCE_MS, signal).then(() => signal.aborted)]);
+    if (done) return;
+    const missing = [...this.inventory.states()].filter(([, state]) => state === 'starting' || state === 'unreachable').map(([resource]) => resource);
+    this.ports.log.warn({ missing }, 'the inventory is not complete yet: it is told when it is');
   }
 
   /** Records first: a sleeper is watched, and no command is taken, before what was done is known. */

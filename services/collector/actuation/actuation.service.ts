@@ -1,7 +1,7 @@
 import { commandSchema, toTimestamp, workloadKey, type Command, type CommandReceipt, type ResultEvent, type WorkloadRef } from '@upid/contracts';
 import type { MessageMeta } from '../publishing/publisher.service.js';
 import { optOut, refusedBeforehand, refusedByObject, type Refusal, type RefusalCode } from './decisions.js';
-import { changesOf, restorePlan, standingOf, type ActuatedObject, type ChangedField } from './fields.js';
+import { changesOf, restorePlan, standingOf, wantedBy, type ActuatedObject, type ChangedField } from './fields.js';
 import { ENDED_KEPT_MS, highestFence, resultEvent, sleeps, type ChangeRecord, type RecordedResult } from './records.js';
 
 /** The cluster as this service changes it; what each call does and throws is told at the client. */
@@ -192,7 +192,7 @@ export class ActuationService {
     const { target } = command;
     const [object, namespace, hpas] = await Promise.all([this.port.target(target), this.port.namespace(target.namespace), command.verb === 'scale' ? this.port.autoscalersOf(target) : []]);
     const others = this.knowledge.autoscalersOf(target).filter(({ autoscaler_kind: kind, mode }) => (command.verb === 'scale' ? kind === 'ScaledObject' : kind === 'VerticalPodAutoscaler' && mode !== 'Off'));
-    const wanted = object === null ? [] : changesOf(command, object).map(({ path }) => path);
+    const wanted = wantedBy(command).map(({ path }) => path);
     const open = [...this.records.values()].find(({ command: other, state, changes }) =>
       other.id !== command.id && other.target.uid === target.uid && other.verb === 'scale' && (state === 'intended' || state === 'waking' || (state === 'done' && changes.some(({ after }) => after === 0))) && changes.some(({ path }) => wanted.includes(path)));
     const refused = refusedByObject(command, {

@@ -30,8 +30,8 @@ describe('fields', () => {
 
   it('are changed with their values before, absent ones as null', () => {
     expect(changesOf(patch, object())).toEqual([
-      { path: '/spec/template/spec/containers/app/resources/requests/cpu', before: '500m', after: '250m' }, { path: '/spec/template/spec/containers/app/resources/requests/memory', before: null, after: '134217728' },
-      { path: '/spec/template/spec/containers/app/resources/limits/memory', before: null, after: '268435456' },
+      { path: '/spec/template/spec/containers/app/resources/requests/cpu', before: '500m', after: '250m' }, { path: '/spec/template/spec/containers/app/resources/requests/memory', before: null, after: '128Mi' },
+      { path: '/spec/template/spec/containers/app/resources/limits/memory', before: null, after: '256Mi' },
     ]);
     expect(changesOf({ verb: 'scale', replicas: 0, resources: [] }, object())).toEqual([{ path: '/spec/replicas', before: 3, after: 0 }]);
     expect(changesOf({ verb: 'scale', replicas: 3, resources: [] }, object())).toEqual([]);
@@ -52,8 +52,8 @@ describe('fields', () => {
     const operations = jsonPatch(object(), changesOf(patch, object()));
     expect(operations.slice(0, 2)).toEqual([{ op: 'test', path: '/metadata/uid', value: UID }, { op: 'test', path: '/metadata/resourceVersion', value: '7' }]);
     expect(operations.filter(({ op }) => op !== 'test')).toEqual([
-      { op: 'add', path: '/spec/template/spec/containers/1/resources/requests/cpu', value: '250m' }, { op: 'add', path: '/spec/template/spec/containers/1/resources/requests/memory', value: '134217728' },
-      { op: 'add', path: '/spec/template/spec/containers/1/resources/limits', value: {} }, { op: 'add', path: '/spec/template/spec/containers/1/resources/limits/memory', value: '268435456' },
+      { op: 'add', path: '/spec/template/spec/containers/1/resources/requests/cpu', value: '250m' }, { op: 'add', path: '/spec/template/spec/containers/1/resources/requests/memory', value: '128Mi' },
+      { op: 'add', path: '/spec/template/spec/containers/1/resources/limits', value: {} }, { op: 'add', path: '/spec/template/spec/containers/1/resources/limits/memory', value: '256Mi' },
     ]);
     const bare = { ...object(), spec: { template: { spec: { containers: [{ name: 'app' }] } } } };
     expect(jsonPatch(bare, changesOf(patch, bare)).filter(({ op, path }) => op === 'add' && path.endsWith('/resources'))).toHaveLength(1);

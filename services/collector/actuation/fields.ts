@@ -77,6 +77,11 @@ export function sameValue(a: FieldValue, b: FieldValue): boolean {
  * @throws {UnsupportedChangeError} where the command asks for nothing, or for what the object does not have
  */
 export function changesOf(command: Pick<Command, 'verb' | 'replicas' | 'resources'>, object: ActuatedObject): ChangedField[] {
+  return wantedBy(command).map(({ path, after }) => ({ path, before: readField(object, path), after })).filter(({ before, after }) => !sameValue(before, after));
+}
+
+/** The fields that a command asks for. @throws {UnsupportedChangeError} where it asks for none */
+export function wantedBy(command: Pick<Command, 'verb' | 'replicas' | 'resources'>): { path: string; after: FieldValue }[] {
   const wanted: { path: string; after: FieldValue }[] = [];
   if (command.verb === 'scale') {
     if (command.replicas === null) throw new UnsupportedChangeError('the command names no number of replicas');
@@ -86,12 +91,18 @@ export function changesOf(command: Pick<Command, 'verb' | 'replicas' | 'resource
       for (const [list, amounts] of [['requests', requests], ['limits', limits]] as const) {
         const path = (resource: string) => `/spec/template/spec/containers/${container}/resources/${list}/${resource}`;
         if (amounts.cpu_millicores !== null) wanted.push({ path: path('cpu'), after: `${Math.round(amounts.cpu_millicores)}m` });
-        if (amounts.memory_bytes !== null) wanted.push({ path: path('memory'), after: String(Math.round(amounts.memory_bytes)) });
+        if (amounts.memory_bytes !== null) wanted.push({ path: path('memory'), after: memoryQuantity(Math.round(amounts.memory_bytes)) });
       }
     }
     if (wanted.length === 0) throw new UnsupportedChangeError('the command names no resources');
   } else throw new UnsupportedChangeError(`${command.verb} changes no fields of its own`);
-  return wanted.map(({ path, after }) => ({ path, before: readField(object, path), after })).filter(({ before, after }) => !sameValue(before, after));
+  return wanted;
+}
+
+/** Bytes as a quantity, in the largest binary unit of which they are a whole number: as a person would have written them. */
+function memoryQuantity(bytes: number): string {
+  const unit = [['Gi', 2 ** 30], ['Mi', 2 ** 20], ['Ki', 2 ** 10]].find(([, size]) => bytes % (size as number) === 0);
+  return unit === undefined ? String(bytes) : `${bytes / (unit[1] as number)}${unit[0]}`;
 }
 
 /** How an object stands to a change that was meant: not made, made, or made otherwise by somebody else. */

@@ -43,7 +43,7 @@ const SHORTEST_WATCH_MS = 1_000;
 /** How often a collection that is forbidden or absent is asked for again. */
 const UNAVAILABLE_RETRY_MS = 60_000;
 /** A server that takes a request and then says nothing is given up after this. */
-const LIST_TIMEOUT_MS = 60_000;
+const LIST_TIMEOUT_MS = 30_000;
 const WATCH_GRACE_MS = 15_000;
 
 interface ListPage<T> {

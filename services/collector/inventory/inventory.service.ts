@@ -30,6 +30,8 @@ export type ObjectListener = (resource: Resource, change: 'upsert' | 'remove', o
 
 const METADATA_LIST = 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1';
 const METADATA_WATCH = 'application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1';
+/** What it takes to tell whom a request or a sample is of. */
+const RESOLVING: readonly Resource[] = ['pods', 'services', 'ingresses', 'replicasets', 'deployments', 'statefulsets', 'daemonsets', 'jobs'];
 const SNAPSHOT_EVERY_MS = 600_000;
 const GATHER_MS = 1_000;
 
@@ -44,12 +46,16 @@ export class InventoryService {
   private snapshotAtMs = 0;
   private snapshotWanted = true;
   private markReady: () => void = () => undefined;
+  private markResolvable: () => void = () => undefined;
   /** Resolves when every collection has been listed once or is known not to be ours to read. */
   readonly ready: Promise<void>;
+  /** Resolves as soon as pods, their owners and what leads to them are known. */
+  readonly resolvable: Promise<void>;
 
   constructor(private readonly api: WatchApi, private readonly state: InventoryState, private readonly outlet: InventoryOutlet, private readonly options: InventoryOptions) {
     this.position = { epochStartedAtMs: this.epochStartedAtMs, generation: 0, sequence: 0 };
     this.ready = new Promise((resolve) => { this.markReady = resolve; });
+    this.resolvable = new Promise((resolve) => { this.markResolvable = resolve; });
     setMaxListeners(0, this.stopped.signal);
   }
 
@@ -108,7 +114,9 @@ export class InventoryService {
   }
 
   private checkReady(): void {
-    if ([...this.watches.values()].every(({ state }) => state === 'synced' || state === 'forbidden' || state === 'absent')) this.markReady();
+    const settled = (state: WatchState | undefined) => state === 'synced' || state === 'forbidden' || state === 'absent';
+    if (RESOLVING.every((resource) => settled(this.watches.get(resource)?.state))) this.markResolvable();
+    if ([...this.watches.values()].every(({ state }) => settled(state))) this.markReady();
   }
 
   private async publishing(): Promise<void> {

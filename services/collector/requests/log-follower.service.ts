@@ -5,6 +5,7 @@ import { LONGEST_LINE } from './formats.js';
 import { placedLine, Resumption } from './log-position.js';
 
 export interface LogApi {
+  text(verb: 'GET', path: string, options: { readonly query: Readonly<Record<string, string>>; readonly signal: AbortSignal }): Promise<string>;
   open(verb: 'GET', path: string, options: { readonly query: Readonly<Record<string, string>>; readonly signal: AbortSignal }): Promise<Readable>;
 }
 
@@ -34,6 +35,8 @@ export interface FollowerOptions {
 const IDLE_MS = 1_000;
 /** … less what may be on its way. */
 const LAG_MS = 1_500;
+/** An empty log is looked at this often. */
+const EMPTY_LOG_MS = 1_000;
 
 /**
  * Follows one container's log through the pod-log API. A stream that ends (the API server's death, a kubelet's restart, rotation) is
@@ -87,12 +90,32 @@ export class LogFollower {
     }
   }
 
+  private get path(): string {
+    return `/api/v1/namespaces/${this.pod.namespace}/pods/${this.pod.name}/log`;
+  }
+
+  /**
+   * The time of the log's last line, unix ms, after waiting for its first. A kubelet answers a follower no sooner than it has a line to
+   * send: asked from the last line on it answers at once, and a log in which nothing comes is known to stand.
+   */
+  private async newestLine(signal: AbortSignal): Promise<number | null> {
+    while (!signal.aborted) {
+      const placed = placedLine((await this.api.text('GET', this.path, { query: { container: this.pod.container, timestamps: 'true', tailLines: '1' }, signal })).trimEnd());
+      if (placed !== null) return placed.position.timeMs;
+      this.lostSinceMs = null;
+      await this.options.delay(EMPTY_LOG_MS, signal);
+    }
+    return null;
+  }
+
   private async follow(signal: AbortSignal): Promise<void> {
-    const { namespace, name, container } = this.pod;
+    const { name, container } = this.pod;
     const resumed = this.lastKey !== null;
     const last = this.lastKey ?? this.replayed;
-    const sinceMs = Math.min(this.lastTimeMs, last === null ? Infinity : Number(last.split('.')[0]) * 1_000);
-    const stream = await this.api.open('GET', `/api/v1/namespaces/${namespace}/pods/${name}/log`, {
+    const newestMs = await this.newestLine(signal);
+    if (newestMs === null) return;
+    const sinceMs = Math.min(this.lastTimeMs, newestMs, last === null ? Infinity : Number(last.split('.')[0]) * 1_000);
+    const stream = await this.api.open('GET', this.path, {
       query: { container, follow: 'true', timestamps: 'true', sinceTime: new Date(Math.floor(sinceMs / 1_000) * 1_000).toISOString() }, signal,
     });
     this.lastDataMs = this.options.now();

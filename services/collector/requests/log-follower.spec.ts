@@ -45,6 +45,12 @@ class KeptLog implements LogApi {
     }
   }
 
+  async text(): Promise<string> {
+    await Promise.resolve();
+    if (this.refuse !== null) throw Object.assign(new Error(`HTTP ${this.refuse}`), { status: this.refuse });
+    return `${this.lines.at(-1) ?? ''}\n`;
+  }
+
   async open(_: 'GET', __: string, { query }: { query: Readonly<Record<string, string>> }): Promise<Readable> {
     await Promise.resolve();
     if (this.refuse !== null) throw Object.assign(new Error(`HTTP ${this.refuse}`), { status: this.refuse });

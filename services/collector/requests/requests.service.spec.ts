@@ -41,6 +41,11 @@ function setting() {
     const asked: string[] = [];
     const stop = new AbortController();
     const service = new RequestsService({
+      text: async (_verb, path) => {
+        const log = logOf(path.split('/')[6] ?? '');
+        if (log.away) throw new Error('ECONNREFUSED');
+        return `${at(log.lines.at(-1)?.[0] ?? T - 3_600_000)} last line\n`;
+      },
       open: async (_verb, path, { query }) => {
         const log = logOf(path.split('/')[6] ?? '');
         if (log.away) throw new Error('ECONNREFUSED');
