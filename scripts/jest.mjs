@@ -5,10 +5,12 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+/** One after the other; what a failed test left open does not keep the run from ending. */
+const real = ['--runInBand', '--forceExit', `--setupFilesAfterEnv=${join(root, 'scripts', 'retry.mjs')}`];
 const tiers = {
   unit: ['--testRegex', '(?<!\\.int|\\.e2e)\\.spec\\.ts$'],
-  int: ['--testRegex', '\\.int\\.spec\\.ts$', '--testTimeout=120000', '--runInBand'],
-  e2e: ['--testRegex', '\\.e2e\\.spec\\.ts$', '--testTimeout=600000', '--runInBand'],
+  int: ['--testRegex', '\\.int\\.spec\\.ts$', '--testTimeout=120000', ...real],
+  e2e: ['--testRegex', '\\.e2e\\.spec\\.ts$', '--testTimeout=600000', ...real],
 };
 const [tier, ...rest] = process.argv.slice(2);
 if (!(tier in tiers)) {
