@@ -17,13 +17,12 @@ import { RecommendationsRepository } from './recommendations/recommendations.rep
 import { RecommendationsService } from './recommendations/recommendations.service.js';
 import { FactsService } from './safety/facts.service.js';
 
-const nowMs = (): number => Date.now();
-
 /** Wires the optimizer: one instance of each part, and the loops that drive jobs, commands and recommendations. */
 @Module({})
 export class OptimizerModule {
-  static for(platform: Platform, options: { readonly policy: Policy; readonly commandSeed: string; readonly actuationClusters: readonly string[]; readonly evaluateSeconds: number }): DynamicModule {
+  static for(platform: Platform, options: { readonly policy: Policy; readonly commandSeed: string; readonly actuationClusters: readonly string[]; readonly evaluateSeconds: number; readonly nowMs: () => number }): DynamicModule {
     const { database, inventory, outbox, log, bus } = platform;
+    const { nowMs } = options;
     const recommendationsRepository = new RecommendationsRepository(database);
     const jobsRepository = new JobsRepository(database);
     const facts = new FactsService(inventory, recommendationsRepository, options.policy);
@@ -52,8 +51,8 @@ export const optimizerSettings = {
   evaluateSeconds: setting('UPID_EVALUATE_SECONDS', z.coerce.number().positive().default(30), 'seconds between two rounds of recommendations'),
 } as const;
 
-/** The optimizer as a service, deciding by this policy. */
-export function optimizerDefinition(policy: Policy): ServiceDefinition<typeof optimizerSettings> {
+/** The optimizer as a service, deciding by this policy. @param nowMs the clock, unix ms */
+export function optimizerDefinition(policy: Policy, nowMs: () => number = Date.now): ServiceDefinition<typeof optimizerSettings> {
   return {
     name: 'optimizer',
     schema: 'optimizer',
@@ -61,6 +60,6 @@ export function optimizerDefinition(policy: Policy): ServiceDefinition<typeof op
     migrations: join(import.meta.dirname, 'migrations'),
     inventory: true,
     streams: STREAMS,
-    module: (platform) => OptimizerModule.for(platform, { policy, commandSeed: platform.config.commandSeed, actuationClusters: platform.config.actuationClusters, evaluateSeconds: platform.config.evaluateSeconds }),
+    module: (platform) => OptimizerModule.for(platform, { policy, commandSeed: platform.config.commandSeed, actuationClusters: platform.config.actuationClusters, evaluateSeconds: platform.config.evaluateSeconds, nowMs }),
   };
 }

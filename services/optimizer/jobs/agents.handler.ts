@@ -18,6 +18,6 @@ export class AgentsHandler {
       return { accepted: false, reason: `cluster id ${clusterId} belongs to the cluster with fingerprint ${fingerprint}: register this one under another id`, commands: [], hold: true, want_snapshot: false };
     }
     const mirrored = (await this.inventory.clusters()).find((each) => each.clusterId === clusterId);
-    return { accepted: true, reason: null, commands: await this.repository.waiting(clusterId), hold, want_snapshot: mirrored === undefined || mirrored.needsSnapshot };
+    return { accepted: true, reason: null, commands: await this.repository.takeWaiting(clusterId), hold, want_snapshot: mirrored === undefined || mirrored.needsSnapshot };
   }
 }

@@ -34,13 +34,18 @@ export class JobsRepository {
     if (inserted.rowCount === 0) throw new TargetBusyError(`another job works on ${workloadKey(job.target)}`);
   }
 
-  /** Writes the next body; `dueAtMs` null: nothing to do until something happens. @returns the new revision */
+  /** Writes the next body as a new revision; `dueAtMs` null: nothing to do until something happens. @returns the revision */
   async update(tx: Tx, job: Job, dueAtMs: number | null): Promise<number> {
     const { rows } = await tx.query<{ revision: number }>(
       'UPDATE job SET status = $2, applied = $3, body = $4, revision = revision + 1, due_at = $5, updated_at = now() WHERE id = $1 RETURNING revision',
       [job.id, job.status, job.applied, JSON.stringify(job), dueAtMs === null ? null : new Date(dueAtMs)],
     );
     return rows[0]?.revision ?? 0;
+  }
+
+  /** Has the worker look at a job later; the job stays as it is. */
+  async postpone(tx: Tx, id: string, dueAtMs: number | null): Promise<void> {
+    await tx.query('UPDATE job SET due_at = $2 WHERE id = $1', [id, dueAtMs === null ? null : new Date(dueAtMs)]);
   }
 
   async lock(tx: Tx, id: string): Promise<JobRow | null> {
@@ -73,6 +78,16 @@ export class JobsRepository {
     return rows.map((row) => toRow(row).job);
   }
 
+  /** Ids of zero-scaling jobs whose change stands, or may: what is being carried out, and what no result came for. Oldest first. */
+  async sleeping(clusterId: string | null): Promise<string[]> {
+    const { rows } = await this.database.query<{ id: string }>(
+      `SELECT id FROM job WHERE ($1::text IS NULL OR cluster_id = $1) AND optimization_type = 'zero_scaling' AND NOT dry_run
+         AND (applied OR status = 'executing' OR (status = 'failed' AND body->'error'->>'code' = 'no_result')) ORDER BY created_at`,
+      [clusterId],
+    );
+    return rows.map((row) => row.id);
+  }
+
   /** Jobs of a cluster that changed something within the last hour. */
   async changesSince(clusterId: string, since: Date): Promise<number> {
     const { rows } = await this.database.query<{ count: number }>("SELECT count(*)::int AS count FROM job WHERE cluster_id = $1 AND NOT dry_run AND created_at >= $2 AND status NOT IN ('refused', 'cancelled')", [clusterId, since]);
@@ -99,10 +114,17 @@ export class JobsRepository {
     });
   }
 
-  /** Commands of a cluster that have no result yet. */
-  async waiting(clusterId: string): Promise<Command[]> {
-    const { rows } = await this.database.query<{ body: unknown }>("SELECT body FROM command WHERE cluster_id = $1 AND state <> 'ended' ORDER BY created_at", [clusterId]);
+  /** Commands of a cluster that have no result yet, to be sent to it now. Oldest first. */
+  async takeWaiting(clusterId: string): Promise<Command[]> {
+    const { rows } = await this.database.query<{ body: unknown }>(
+      `WITH sent AS (UPDATE command SET sends = sends + 1 WHERE cluster_id = $1 AND state <> 'ended' RETURNING body, created_at) SELECT body FROM sent ORDER BY created_at`, [clusterId]);
     return rows.map((row) => commandSchema.parse(row.body));
+  }
+
+  /** Ends a command that was never sent, so that it never will be. False where it may have been. */
+  async withdraw(tx: Tx, id: string): Promise<boolean> {
+    const ended = await tx.query("UPDATE command SET state = 'ended' WHERE id = $1 AND state = 'waiting' AND sends = 0", [id]);
+    return ended.rowCount === 1;
   }
 
   async markTaken(id: string): Promise<void> {
@@ -113,10 +135,22 @@ export class JobsRepository {
     await tx.query("UPDATE command SET state = 'ended' WHERE id = $1", [id]);
   }
 
+  /** Whether a command's result is still waited for. */
+  async isOpen(tx: Tx, id: string): Promise<boolean> {
+    const { rows } = await tx.query("SELECT 1 FROM command WHERE id = $1 AND state <> 'ended'", [id]);
+    return rows.length > 0;
+  }
+
   /** When the command expires, or null where it is not known. */
   async expiryOf(tx: Tx, commandId: string): Promise<number | null> {
     const { rows } = await tx.query<{ expires_at: Date }>('SELECT expires_at FROM command WHERE id = $1', [commandId]);
     return rows[0]?.expires_at.getTime() ?? null;
+  }
+
+  /** When the agent says that this came of the command, unix ms; null where it has not said so. */
+  async outcomeAt(tx: Tx, commandId: string, outcome: ResultEvent['outcome']): Promise<number | null> {
+    const { rows } = await tx.query<{ body: unknown }>('SELECT body FROM command_result WHERE command_id = $1 AND outcome = $2', [commandId, outcome]);
+    return rows[0] ? Date.parse(resultEventSchema.parse(rows[0].body).at) : null;
   }
 
   /** False where this result was stored before. */

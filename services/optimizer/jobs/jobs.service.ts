@@ -5,7 +5,9 @@ import {
 import type { Logger, Outbox, Tx } from '@upid/platform';
 import { blockingChecks, OPT_OUTS, runSafetyChecks } from '../safety/checks.js';
 import type { FactsService } from '../safety/facts.service.js';
-import { cancel, canRollBack, executeCommandId, executing, gaveUp, hasEnded, IllegalTransitionError, newJob, onResult, planned, resourcePlan, RESTORE_STEP, rollingBack, startValidating, targetGone, validated, watchOver, zeroScalingPlan, EXECUTE_STEP } from './machine.js';
+import {
+  cancel, canRollBack, EXECUTE_STEP, executeCommandId, executing, gaveUp, hasEnded, IllegalTransitionError, newJob, onResult, planned, plannedReplicas, plannedResources, RESTORE_STEP, resourcePlan, restoreCommandId, rollingBack, startValidating, targetGone, validated, watchOver, withdrawn, zeroScalingPlan,
+} from './machine.js';
 import { TargetBusyError, type JobRow, type JobsRepository } from './jobs.repository.js';
 import { resourceChanges, type ResourceChange } from './resources.js';
 
@@ -31,6 +33,9 @@ const RESULT_GRACE_MS = 10 * 60_000;
 /** The agent's clock may be this much behind ours. */
 const EXPIRY_SKEW_MS = 30_000;
 
+/** Fewer than the connections to the database. */
+const RESTORES_AT_ONCE = 6;
+
 /** Jobs: taken in, driven step by step, put back. Every step is one transaction with the events and commands that follow from it. */
 export class JobsService {
   constructor(
@@ -47,17 +52,18 @@ export class JobsService {
     return holds.includes('*') || holds.includes(clusterId);
   }
 
-  /** Takes jobs in, all or none. @throws UpidError unsafe (details.checks by target), actuation_disabled, stopped, conflict, not_found */
+  /**
+   * Takes jobs in, all or none. One request with an idempotency key is answered with the same jobs however often it comes.
+   * @throws UpidError unsafe (details.checks by target), actuation_disabled, stopped, conflict, not_found, rate_limited
+   */
   async optimize(request: QueryParsed<'optimizer', 'optimize'>): Promise<Job[]> {
     const nowMs = this.options.nowMs();
     const { cluster_id: clusterId } = request;
     const workloads = await Promise.all(request.targets.map((target) => this.facts.findWorkload(clusterId, target.namespace, target.kind, target.name)));
+    const known = await this.known(request, workloads);
+    if (known !== null) return known;
     if (!this.mayAct(clusterId)) throw new UpidError('actuation_disabled', `Changes are not allowed on cluster ${clusterId}: start UPID with --allow-changes, and bind the agent's actuation role.`, { cluster_id: clusterId });
     if (!request.dry_run && (await this.isHeld(clusterId))) throw new UpidError('stopped', `Every action on cluster ${clusterId} is held. Waking goes on; \`resume\` lets jobs start again.`, { cluster_id: clusterId });
-    if (request.idempotency_key !== null) {
-      const known = await Promise.all(workloads.map((workload) => this.repository.findByKey(clusterId, keyOf(workload), request.idempotency_key ?? '')));
-      if (known.every((row) => row !== null)) return known.map((row) => row.job);
-    }
     const judged = await Promise.all(workloads.map(async (workload) => ({ workload, checks: runSafetyChecks(await this.facts.of(clusterId, workload, request.optimization_type, nowMs)) })));
     const unsafe = judged.filter(({ checks }) => blockingChecks(checks).length > 0);
     if (unsafe.length > 0) {
@@ -79,10 +85,24 @@ export class JobsService {
         }
       });
     } catch (error) {
-      if (error instanceof TargetBusyError) throw new UpidError('conflict', `${error.message}: wait for it, cancel it or roll it back.`, {}, { cause: error });
-      throw error;
+      if (!(error instanceof TargetBusyError)) throw error;
+      // The same request may have come at the same moment.
+      const other = await this.known(request, workloads);
+      if (other !== null) return other;
+      throw new UpidError('conflict', `${error.message}: wait for it, cancel it or roll it back.`, {}, { cause: error });
     }
     this.wake.jobs();
+    return jobs;
+  }
+
+  /** The jobs of a request that came before with the same key; null where there are none. @throws UpidError conflict where the key was another request's */
+  private async known(request: QueryParsed<'optimizer', 'optimize'>, workloads: readonly WorkloadObject[]): Promise<Job[] | null> {
+    const { idempotency_key: key } = request;
+    if (key === null) return null;
+    const rows = await Promise.all(workloads.map((workload) => this.repository.findByKey(request.cluster_id, keyOf(workload), key)));
+    const jobs = rows.flatMap((row) => (row === null ? [] : [row.job]));
+    if (jobs.length === 0) return null;
+    if (jobs.length < rows.length || jobs.some((job) => job.dry_run !== request.dry_run || job.optimization_type !== request.optimization_type)) throw new UpidError('conflict', `The idempotency key ${key} was used for another request.`, { idempotency_key: key });
     return jobs;
   }
 
@@ -115,7 +135,7 @@ export class JobsService {
         if (!row || hasEnded(row.job)) return;
         const nowMs = this.options.nowMs();
         if (gone) await this.save(tx, targetGone(row.job, error.message, nowMs), null);
-        else await this.save(tx, row.job, nowMs + 5_000, false);
+        else await this.repository.postpone(tx, id, nowMs + 5_000);
       });
       return true;
     }
@@ -125,7 +145,7 @@ export class JobsService {
     const { job } = row;
     switch (job.status) {
       case 'pending':
-        if (!job.dry_run && (await this.isHeld(job.cluster_id))) return this.save(tx, job, nowMs + 2_000, false);
+        if (!job.dry_run && (await this.isHeld(job.cluster_id))) return this.repository.postpone(tx, job.id, nowMs + 2_000);
         return this.save(tx, startValidating(job, nowMs), nowMs);
       case 'validating':
         return this.validate(tx, row, nowMs);
@@ -133,7 +153,7 @@ export class JobsService {
         return this.execute(tx, row, nowMs);
       case 'executing': {
         const expiry = await this.repository.expiryOf(tx, executeCommandId(job) ?? '');
-        if (expiry !== null && nowMs < expiry + RESULT_GRACE_MS) return this.save(tx, job, expiry + RESULT_GRACE_MS, false);
+        if (expiry !== null && nowMs < expiry + RESULT_GRACE_MS) return this.repository.postpone(tx, job.id, expiry + RESULT_GRACE_MS);
         await this.repository.endCommand(tx, executeCommandId(job) ?? '');
         return this.save(tx, gaveUp(job, nowMs), null);
       }
@@ -143,7 +163,7 @@ export class JobsService {
         await this.restore(tx, job, job.actor, nowMs);
         return;
       default:
-        return this.save(tx, job, null, false);
+        return this.repository.postpone(tx, job.id, null);
     }
   }
 
@@ -159,12 +179,13 @@ export class JobsService {
   }
 
   private async execute(tx: Tx, { job }: JobRow, nowMs: number): Promise<void> {
-    if (!job.dry_run && (await this.isHeld(job.cluster_id))) return this.save(tx, job, nowMs + 2_000, false);
+    if (!job.dry_run && (await this.isHeld(job.cluster_id))) return this.repository.postpone(tx, job.id, nowMs + 2_000);
     const workload = await this.facts.findWorkload(job.cluster_id, job.target.namespace, job.target.kind, job.target.name);
     const zero = job.optimization_type === 'zero_scaling';
+    // What is sent is what was planned, whatever is advised by now.
     const command = await this.command(tx, job, workload, nowMs, {
-      step: EXECUTE_STEP, verb: zero ? 'scale' : 'patch', replicas: zero ? 0 : null, resources: zero ? [] : (await this.advisor.wantedResources(job.cluster_id, workload)).map((each) => ({ container: each.container, requests: each.requests, limits: each.limits })), restores: null, dry_run: job.dry_run,
-      preconditions: { replicas: zero ? workload.replicas : null, absent_annotations: OPT_OUTS.map((each) => each.key), absent_labels: { 'app.kubernetes.io/component': 'critical' } },
+      step: EXECUTE_STEP, verb: zero ? 'scale' : 'patch', replicas: zero ? 0 : null, resources: zero ? [] : plannedResources(job), restores: null, dry_run: job.dry_run,
+      preconditions: { replicas: zero ? plannedReplicas(job) : null, absent_annotations: OPT_OUTS.map((each) => each.key), absent_labels: { 'app.kubernetes.io/component': 'critical' } },
       watch: zero && !job.dry_run ? { business_requests: true, dead_man_minutes: this.options.policy.dead_man_minutes } : null, actor: job.actor,
     });
     await this.save(tx, executing(job, command.id, nowMs), Date.parse(command.expires_at) + RESULT_GRACE_MS);
@@ -174,6 +195,8 @@ export class JobsService {
   private async restore(tx: Tx, job: Job, actor: string, nowMs: number): Promise<Job> {
     const restores = executeCommandId(job);
     if (restores === null) throw new IllegalTransitionError('nothing was sent that could be put back');
+    // What was not sent yet is not to be sent any more; what was may still arrive.
+    await this.repository.endCommand(tx, restores);
     const command = await this.command(tx, job, null, nowMs, { step: RESTORE_STEP, verb: 'restore', replicas: null, resources: [], restores, dry_run: false, preconditions: { replicas: null, absent_annotations: [], absent_labels: {} }, watch: null, actor });
     // Sent again until a result has come: waking never expires.
     const next = job.status === 'rolling_back' ? { ...job, steps: job.steps.map((step) => (step.step === RESTORE_STEP ? { ...step, command_id: command.id } : step)) } : rollingBack(job, command.id, actor, nowMs);
@@ -210,14 +233,24 @@ export class JobsService {
       await this.repository.endCommand(tx, result.command_id);
       const { job } = row;
       // Asked to put back what the agent knows nothing of: it may yet act until the command expires; after that, nothing was changed.
-      if (result.outcome === 'refused' && result.code === 'no_record' && job.status === 'rolling_back' && !job.applied) {
-        const expiry = await this.repository.expiryOf(tx, executeCommandId(job) ?? '');
-        if (expiry !== null && nowMs < expiry + EXPIRY_SKEW_MS) return this.save(tx, job, expiry + EXPIRY_SKEW_MS, false);
-        const nothing = onResult(job, { ...result, outcome: 'restored', message: 'the agent had changed nothing', changes: [] }, nowMs, nowMs);
-        return this.save(tx, nothing.job, null);
+      const execute = executeCommandId(job) ?? '';
+      if (result.outcome === 'refused' && result.code === 'no_record' && job.status === 'rolling_back') {
+        if (!job.applied) {
+          const expiry = await this.repository.expiryOf(tx, execute);
+          if (expiry !== null && nowMs < expiry + EXPIRY_SKEW_MS) return this.repository.postpone(tx, job.id, expiry + EXPIRY_SKEW_MS);
+          const nothing = onResult(job, { ...result, outcome: 'restored', message: 'the agent had changed nothing', changes: [] }, nowMs, nowMs);
+          return this.save(tx, nothing.job, null);
+        }
+        // The change was made after the agent was asked to put it back, and its word came first.
+        const doneAt = await this.repository.outcomeAt(tx, execute, 'done');
+        if (doneAt !== null && doneAt >= Date.parse(result.at)) {
+          await this.restore(tx, job, job.actor, nowMs);
+          return;
+        }
       }
       const next = onResult(job, result, nowMs + this.options.policy.watch_seconds * 1000, nowMs);
-      if (next.restore && next.job.status !== 'rolling_back') {
+      // A restore that is under way finds the change; one that was answered before the change was made did not.
+      if (next.restore && !(next.job.status === 'rolling_back' && (await this.repository.isOpen(tx, restoreCommandId(job) ?? '')))) {
         await this.restore(tx, next.job, 'upid', nowMs);
         return;
       }
@@ -230,9 +263,9 @@ export class JobsService {
   async cancel(id: string, actor: string): Promise<Job> {
     return this.change(id, async (tx, job, nowMs) => {
       const outcome = cancel(job, actor, nowMs);
-      if (outcome.kind === 'roll_back') return job.status === 'rolling_back' ? job : this.restore(tx, job, actor, nowMs);
-      await this.save(tx, outcome.job, null);
-      return outcome.job;
+      if (outcome.kind === 'cancelled') return this.end(tx, outcome.job);
+      if (job.status === 'rolling_back') return job;
+      return (await this.withdraw(tx, job)) ? this.end(tx, withdrawn(job, 'cancelled', actor, nowMs)) : this.restore(tx, job, actor, nowMs);
     });
   }
 
@@ -242,8 +275,18 @@ export class JobsService {
       if (job.status === 'rolling_back' || job.status === 'rolled_back') return job;
       // A restore that the agent refused (a drifted field) may be asked for again.
       if (!canRollBack(job)) throw new IllegalTransitionError(`the job (${job.status}) has changed nothing that could be put back`);
-      return this.restore(tx, job, actor, nowMs);
+      return (await this.withdraw(tx, job)) ? this.end(tx, withdrawn(job, 'rolled_back', actor, nowMs)) : this.restore(tx, job, actor, nowMs);
     });
+  }
+
+  /** Whether what the job would have done was not sent yet, and now never will be. */
+  private async withdraw(tx: Tx, job: Job): Promise<boolean> {
+    return job.status === 'executing' && this.repository.withdraw(tx, executeCommandId(job) ?? '');
+  }
+
+  private async end(tx: Tx, job: Job): Promise<Job> {
+    await this.save(tx, job, null);
+    return job;
   }
 
   private async change(id: string, fn: (tx: Tx, job: Job, nowMs: number) => Promise<Job>): Promise<Job> {
@@ -259,17 +302,22 @@ export class JobsService {
     }
   }
 
-  /** Puts back every change of zero-scaling that stands. */
+  /** Puts back every change of zero-scaling that stands or may. One that cannot be put back does not keep the others asleep. */
   async restoreAll(clusterId: string | null, actor: string): Promise<Job[]> {
-    const standing = await this.repository.list({ clusterId, statuses: null, applied: true, limit: 500 });
+    const ids = await this.repository.sleeping(clusterId);
+    const putBack = (id: string) => this.rollback(id, actor).catch((error: unknown) => {
+      if (error instanceof UpidError && error.code === 'conflict') return this.job(id);
+      throw error;
+    });
     const jobs: Job[] = [];
-    for (const job of standing.filter((each) => each.optimization_type === 'zero_scaling')) jobs.push(await this.rollback(job.id, actor));
+    for (let from = 0; from < ids.length; from += RESTORES_AT_ONCE) jobs.push(...(await Promise.all(ids.slice(from, from + RESTORES_AT_ONCE).map(putBack))));
     return jobs;
   }
 
-  private async save(tx: Tx, job: Job, dueAtMs: number | null, changed = true): Promise<void> {
+  /** Writes a job that has changed, and tells it. */
+  private async save(tx: Tx, job: Job, dueAtMs: number | null): Promise<void> {
     const revision = await this.repository.update(tx, job, dueAtMs);
-    if (changed) await this.announce(tx, job, revision);
+    await this.announce(tx, job, revision);
     if (dueAtMs !== null) this.wake.jobs();
   }
 

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { jobSchema, type Job, type ResultEvent } from '@upid/contracts';
 import { UID, workloadOf } from '../objects.fixture.js';
-import { cancel, canRollBack, executeCommandId, executing, gaveUp, hasEnded, IllegalTransitionError, newJob, onResult, planned, resourcePlan, rollingBack, startValidating, targetGone, validated, watchOver, zeroScalingPlan } from './machine.js';
+import { cancel, canRollBack, executeCommandId, executing, gaveUp, hasEnded, IllegalTransitionError, newJob, onResult, planned, plannedReplicas, plannedResources, resourcePlan, restoreCommandId, rollingBack, startValidating, targetGone, validated, watchOver, withdrawn, zeroScalingPlan } from './machine.js';
+import { cpuQuantity, memoryQuantity, parseCpuQuantity, parseMemoryQuantity, resourceChanges } from './resources.js';
 
 const T = Date.parse('2026-03-04T12:00:00Z');
 const COMMAND = '22222222-2222-4222-8222-222222222222';
@@ -67,6 +68,48 @@ it('cancels what has sent nothing, and puts back what has', () => {
   expect(cancel(fresh(), 'ann', T)).toMatchObject({ kind: 'cancelled', job: { status: 'cancelled' } });
   expect(cancel(upToExecuting(), 'ann', T)).toEqual({ kind: 'roll_back' });
   expect(() => cancel(watchOver(after(upToExecuting(), result()), T), 'ann', T)).toThrow(/rolling it back/);
+});
+
+it('ends what was not sent, and a dry run, without putting anything back', () => {
+  expect(withdrawn(upToExecuting(), 'cancelled', 'ann', T)).toMatchObject({ status: 'cancelled', applied: false, result: { cancelled_by: 'ann' }, steps: expect.arrayContaining([expect.objectContaining({ name: 'execute', status: 'skipped' })]) });
+  expect(withdrawn(upToExecuting(), 'rolled_back', 'ann', T)).toMatchObject({ status: 'rolled_back', applied: false, result: { restored: [] } });
+  expect(cancel(upToExecuting(true), 'ann', T)).toMatchObject({ kind: 'cancelled' });
+  expect(canRollBack(upToExecuting(true))).toBe(false);
+});
+
+it('what is gone does not stand any more', () => {
+  const watching = after(upToExecuting(), result());
+  const gone = result({ outcome: 'failed', code: 'not_found', message: 'the workload is gone' });
+  expect(after(watching, gone)).toMatchObject({ status: 'failed', applied: false, error: { code: 'not_found' } });
+  expect(after(watchOver(watching, T), gone)).toMatchObject({ status: 'completed', applied: false, error: { code: 'not_found' } });
+  expect(after(rollingBack(watching, RESTORE, 'bob', T), { ...gone, command_id: RESTORE })).toMatchObject({ status: 'failed', applied: false });
+  // A restore that the API server failed may be asked for again.
+  expect(after(rollingBack(watching, RESTORE, 'bob', T), { ...gone, command_id: RESTORE, code: 'api_error' })).toMatchObject({ status: 'failed', applied: true });
+});
+
+it('says who put it back', () => {
+  const watching = after(upToExecuting(), result());
+  expect(after(watching, result({ outcome: 'restored', reason: 'changed_elsewhere' })).result).toMatchObject({ outcome: 'restored', reason: 'changed_elsewhere' });
+  expect(after(rollingBack(watching, RESTORE, 'bob', T), result({ outcome: 'restored', command_id: RESTORE })).result).toMatchObject({ reason: 'restored on request' });
+  expect(restoreCommandId(rollingBack(watching, RESTORE, 'bob', T))).toBe(RESTORE);
+});
+
+it('carries out what was planned, whatever is advised later', () => {
+  expect(plannedReplicas(upToExecuting())).toBe(2);
+  expect(plannedReplicas(fresh())).toBeNull();
+  expect(() => plannedResources(upToExecuting())).toThrow(RangeError);
+  const amount = fc.option(fc.integer({ min: 1, max: 1e12 }), { nil: null });
+  const amounts = fc.record({ cpu_millicores: amount, memory_bytes: amount });
+  fc.assert(fc.property(amounts, amounts, (requests, limits) => {
+    const workload = workloadOf({ containers: [{ ...workloadOf().containers[0]!, name: 'app.1]', requests: { ...workloadOf().containers[0]!.requests, cpu_millicores: null, memory_bytes: null }, limits: { ...workloadOf().containers[0]!.limits, memory_bytes: null } }] });
+    const wanted = { container: 'app.1]', requests, limits };
+    const job = planned(fresh(), resourcePlan(resourceChanges(workload, [wanted])), T);
+    const nothing = Object.values({ ...requests, ...Object.fromEntries(Object.entries(limits).map(([key, value]) => [`limit_${key}`, value])) }).every((value) => value === null);
+    expect(plannedResources(job)).toEqual(nothing ? [] : [wanted]);
+  }));
+  fc.assert(fc.property(fc.nat(), (value) => { expect([parseCpuQuantity(cpuQuantity(value)), parseMemoryQuantity(memoryQuantity(value))]).toEqual([value, value]); }));
+  for (const bad of ['', '1', '1.5m', '1Gi', '-1m']) expect(() => parseCpuQuantity(bad)).toThrow(RangeError);
+  for (const bad of ['', '1m', '1.5Mi', '1Gi', '-1']) expect(() => parseMemoryQuantity(bad)).toThrow(RangeError);
 });
 
 it('names the fields of a change of resources by container', () => {

@@ -1,4 +1,5 @@
 import { ENDED_JOB_STATUSES, toTimestamp, type Job, type JobStatus, type ResultEvent, type SafetyCheck, type WorkloadObject, type WorkloadRef } from '@upid/contracts';
+import { parseCpuQuantity, parseMemoryQuantity, type ResourceChange } from './resources.js';
 
 /**
  * A job as a state machine: pure steps from (job, what happened, time) to the next job. The caller persists the result and the command
@@ -17,6 +18,9 @@ type StepName = (typeof STEP_NAMES)[number];
 /** Index of the step whose command changes the cluster, and of the one that puts it back. */
 export const EXECUTE_STEP = STEP_NAMES.indexOf('execute');
 export const RESTORE_STEP = STEP_NAMES.indexOf('restore');
+
+/** Codes of a failure to put back by which there is nothing left to put back. */
+const GONE_CODES: readonly string[] = ['not_found', 'uid_changed'];
 
 const PROGRESS: Record<JobStatus, number> = { pending: 0, validating: 10, planned: 25, executing: 40, watching: 70, completed: 100, rolling_back: 80, rolled_back: 100, failed: 100, cancelled: 100, refused: 100 };
 
@@ -77,6 +81,26 @@ export function resourcePlan(wanted: readonly { readonly container: string; read
   };
 }
 
+/** The replicas that a planned scale to zero starts from. */
+export function plannedReplicas(job: Job): number | null {
+  const before = job.plan?.changes.find((change) => change.path === '/spec/replicas')?.before;
+  return typeof before === 'number' ? before : null;
+}
+
+/** The amounts that a planned change of resources sets, by container. @throws {RangeError} where the plan holds what {@link resourcePlan} does not write */
+export function plannedResources(job: Job): ResourceChange[] {
+  const none = { cpu_millicores: null, memory_bytes: null };
+  const wanted = new Map<string, ResourceChange>();
+  for (const { path, after } of job.plan?.changes ?? []) {
+    const [, container, kind, resource] = /^\/spec\/template\/spec\/containers\[name=(.+)\]\/resources\/(requests|limits)\/(cpu|memory)$/.exec(path) ?? [];
+    if (container === undefined || typeof after !== 'string') throw new RangeError(`${path} is no planned change of resources`);
+    const change = wanted.get(container) ?? { container, requests: none, limits: none };
+    const amount = resource === 'cpu' ? { cpu_millicores: parseCpuQuantity(after) } : { memory_bytes: parseMemoryQuantity(after) };
+    wanted.set(container, kind === 'requests' ? { ...change, requests: { ...change.requests, ...amount } } : { ...change, limits: { ...change.limits, ...amount } });
+  }
+  return [...wanted.values()];
+}
+
 /** The way back is stored before the first command exists. */
 export function planned(job: Job, plan: NonNullable<Job['plan']>, nowMs: number): Job {
   const detail = plan.changes.map((change) => `${change.path}: ${JSON.stringify(change.before)} → ${JSON.stringify(change.after)}`).join('; ');
@@ -92,6 +116,10 @@ export function executeCommandId(job: Job): string | null {
   return job.steps[EXECUTE_STEP]?.command_id ?? null;
 }
 
+export function restoreCommandId(job: Job): string | null {
+  return job.steps[RESTORE_STEP]?.command_id ?? null;
+}
+
 /**
  * What the agent reports of a command, or did of itself. Returns the job as it was where the result is of no news (delivered twice, of an
  * older command).
@@ -99,7 +127,7 @@ export function executeCommandId(job: Job): string | null {
 export function onResult(job: Job, result: ResultEvent, watchUntilMs: number, nowMs: number): { job: Job; restore: boolean } {
   const keep = { job, restore: false };
   const isExecute = result.command_id === executeCommandId(job);
-  const isRestore = result.command_id === (job.steps[RESTORE_STEP]?.command_id ?? null);
+  const isRestore = result.command_id === restoreCommandId(job);
   switch (result.outcome) {
     case 'dry_run':
       if (!isExecute || job.status !== 'executing') return keep;
@@ -115,6 +143,12 @@ export function onResult(job: Job, result: ResultEvent, watchUntilMs: number, no
     case 'refused':
     case 'failed': {
       const error = { code: result.code ?? result.outcome, message: result.message };
+      // What is gone, or was made anew, does not stand any more as the job left it.
+      if (job.applied && result.outcome === 'failed' && GONE_CODES.includes(error.code)) {
+        if (isRestore && job.status === 'rolling_back') return { job: to(withStep(job, 'restore', nowMs, { status: 'failed', detail: result.message }), 'failed', nowMs, { error, applied: false }), restore: false };
+        if (isExecute && job.status === 'watching') return { job: to(withStep(job, 'watch', nowMs, { status: 'failed', detail: result.message }), 'failed', nowMs, { error, applied: false }), restore: false };
+        if (isExecute && hasEnded(job)) return { job: { ...job, error, applied: false, updated_at: toTimestamp(nowMs) }, restore: false };
+      }
       if (isExecute && job.status === 'executing') return { job: to(withStep(job, 'execute', nowMs, { status: 'failed', detail: result.message }), 'failed', nowMs, { error }), restore: false };
       if (isRestore && job.status === 'rolling_back') return { job: to(withStep(job, 'restore', nowMs, { status: 'failed', detail: result.message }), 'failed', nowMs, { error }), restore: false };
       return keep;
@@ -123,7 +157,7 @@ export function onResult(job: Job, result: ResultEvent, watchUntilMs: number, no
     case 'restored': {
       if (!isExecute && !isRestore) return keep;
       if (job.status === 'rolled_back') return keep;
-      const why = result.outcome === 'woken' ? (result.reason ?? 'woken by the agent') : 'restored on request';
+      const why = result.reason ?? (result.outcome === 'woken' ? 'woken by the agent' : 'restored on request');
       const executed = job.steps[EXECUTE_STEP]?.status === 'running' ? withStep(job, 'execute', nowMs, { status: 'done' }) : job;
       const watched = executed.steps.find((step) => step.name === 'watch')?.status === 'running' ? withStep(executed, 'watch', nowMs, { status: 'done', detail: why }) : executed;
       const done = withStep(watched, 'restore', nowMs, { status: 'done', detail: result.message });
@@ -150,15 +184,22 @@ export function gaveUp(job: Job, nowMs: number): Job {
 
 export type CancelOutcome = { readonly kind: 'cancelled'; readonly job: Job } | { readonly kind: 'roll_back' };
 
-/** Before anything was sent a job is simply ended; afterwards cancelling means putting back. */
+/** Before anything was sent, and where nothing is changed, a job is simply ended; else cancelling means putting back. */
 export function cancel(job: Job, actor: string, nowMs: number): CancelOutcome {
   if (hasEnded(job)) throw new IllegalTransitionError(`the job has ended (${job.status})${job.applied ? '; its change can be undone by rolling it back' : ''}`);
-  if (job.status === 'executing' || job.status === 'watching' || job.status === 'rolling_back') return { kind: 'roll_back' };
+  if (!job.dry_run && (job.status === 'executing' || job.status === 'watching' || job.status === 'rolling_back')) return { kind: 'roll_back' };
   return { kind: 'cancelled', job: to(job, 'cancelled', nowMs, { result: { cancelled_by: actor } }) };
+}
+
+/** Nothing had been sent: the job ends as cancelled, or, where it was to be put back, as put back without anything to do. */
+export function withdrawn(job: Job, as: 'cancelled' | 'rolled_back', actor: string, nowMs: number): Job {
+  const unsent = withStep(job, 'execute', nowMs, { status: 'skipped', detail: `withdrawn by ${actor} before it was sent` });
+  return to(unsent, as, nowMs, { result: as === 'cancelled' ? { cancelled_by: actor } : { outcome: 'restored', reason: 'nothing had been sent', restored_at: toTimestamp(nowMs), restored: [] } });
 }
 
 /** Whether the change may still stand, or may yet come to stand, in the cluster. */
 export function canRollBack(job: Job): boolean {
+  if (job.dry_run) return false;
   return job.applied || job.status === 'executing' || job.status === 'watching' || (job.status === 'failed' && job.error?.code === 'no_result');
 }
 

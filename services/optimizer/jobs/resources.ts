@@ -24,6 +24,20 @@ export function memoryQuantity(bytes: number): string {
   return whole % 1_048_576 === 0 ? `${whole / 1_048_576}Mi` : String(whole);
 }
 
+/** The millicores of what {@link cpuQuantity} wrote. @throws {RangeError} */
+export function parseCpuQuantity(text: string): number {
+  const [, millicores] = /^(\d+)m$/.exec(text) ?? [];
+  if (millicores === undefined) throw new RangeError(`${JSON.stringify(text)} is no quantity of millicores`);
+  return Number(millicores);
+}
+
+/** The bytes of what {@link memoryQuantity} wrote. @throws {RangeError} */
+export function parseMemoryQuantity(text: string): number {
+  const [, amount, unit] = /^(\d+)(Mi)?$/.exec(text) ?? [];
+  if (amount === undefined) throw new RangeError(`${JSON.stringify(text)} is no quantity of bytes`);
+  return Number(amount) * (unit === undefined ? 1 : 1_048_576);
+}
+
 /** The fields that really differ, before and after, as quantities. */
 export function resourceChanges(workload: WorkloadObject, wanted: readonly ResourceChange[]): { container: string; field: string; before: string | null; after: string | null }[] {
   return wanted.flatMap((change) => {

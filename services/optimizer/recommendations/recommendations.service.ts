@@ -48,7 +48,8 @@ export class RecommendationsService implements ResourceAdvisor {
       const key = workloadKey(refOf(workload));
       const assessment = assessments.get(key);
       if (!assessment) continue;
-      const zero = await this.facts.of(clusterId, workload, 'zero_scaling', nowMs, shared);
+      // All of a judgement rests on the same assessment, though a newer one may have come since it was read.
+      const zero = { ...(await this.facts.of(clusterId, workload, 'zero_scaling', nowMs, shared)), assessment };
       drafts.push(...recommend({
         workload, assessment, rates: rates.get(key) ?? null, sized: await this.sized(clusterId, workload, largestNode, nowMs), zeroChecks: runSafetyChecks(zero), resizeChecks: runSafetyChecks({ ...zero, action: 'resource_optimization' }), policy: this.policy,
       }));
