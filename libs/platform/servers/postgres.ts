@@ -96,13 +96,16 @@ async function tryConnect(url: string): Promise<boolean> {
   }
 }
 
-/** After its postmaster was killed, backends live on until they notice; a new server refuses to start beside them. */
+/** How long a server that was killed may leave processes of its own behind: a backend notices only between two steps of its work. */
+const ORPHANS_MS = 60_000;
+
+/** After its postmaster was killed, backends live on until they notice; a new server refuses to start beside them, and is tried again. */
 async function afterOrphans<T>(start: () => Promise<T>): Promise<T> {
-  for (const deadline = Date.now() + 15_000; ;) {
+  for (const deadline = Date.now() + ORPHANS_MS; ;) {
     try {
       return await start();
     } catch (error) {
-      if (!(error instanceof ServerStartError) || !/pre-existing shared memory block/.test(error.message) || Date.now() > deadline) throw error;
+      if (!(error instanceof ServerStartError) || !/pre-existing shared memory block|Is another postmaster/.test(error.message) || Date.now() > deadline) throw error;
       await delay(200);
     }
   }

@@ -3,6 +3,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect, nkeyAuthenticator } from '@nats-io/transport-node';
+import { waitFor } from '@upid/testing';
 import { Redis } from 'ioredis';
 import pg from 'pg';
 import { embeddedPostgres, natsConfig, nkeyFile, platformUser, PortInUseError, startNats, startPostgres, startRedis } from './index.js';
@@ -40,6 +41,28 @@ describe('servers that the launcher and the tests bring', () => {
     expect((await stat(join(dir, 'password'))).mode & 0o777).toBe(0o600);
     const stranger = new pg.Client({ connectionString: second.url.replace(/:[^:@]+@/, ':wrong@') });
     await expect(stranger.connect()).rejects.toThrow('password authentication failed');
+  });
+
+  it('PostgreSQL that was killed comes back once the last of its orphans is gone', async () => {
+    const dir = await folder();
+    const first = managed(await startPostgres({ dir, settings: { fsync: 'off' } }));
+    const client = new pg.Client({ connectionString: first.url });
+    client.on('error', () => undefined);
+    await client.connect();
+    const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+    const orphan = rows[0]?.pid ?? 0;
+    // A backend at long work, which does not notice yet.
+    process.kill(orphan, 'SIGSTOP');
+    await first.kill();
+    let started = false;
+    const starting = startPostgres({ dir, port: first.port, settings: { fsync: 'off' } }).finally(() => { started = true; });
+    try {
+      await waitFor('two tries', async () => (await readFile(join(dir, 'postgres.log'), 'utf8')).split('pre-existing shared memory block').length > 2, { alive: () => { expect(started).toBe(false); } });
+    } finally {
+      process.kill(orphan, 'SIGCONT');
+    }
+    const second = managed(await starting);
+    expect(second.url).toBe(first.url);
   });
 
   it('PostgreSQL works with its state below a folder that its user cannot pass', async () => {
