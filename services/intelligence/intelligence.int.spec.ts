@@ -423,7 +423,7 @@ describe('judgements and answers', () => {
     expect(pod.insight).toMatchObject({ workload: busy, business_criticality: 'high', time_zone: 'UTC', performance: { oom_kills: 0, restarts: 0 } });
     expect(pod.insight.usage.covered_minutes).toBeGreaterThan(10_000);
     expect(pod.insight.usage.cpu_millicores?.max).toBe(349);
-    expect(pod.insight.requests?.business_per_day).toBeCloseTo(60 * (12 * 40 + 12), -2);
+    expect(pod.insight.requests?.business_per_day).toBeCloseTo(60 * (12 * 40 + 12), -3);
     expect(pod.insight.patterns.map((pattern) => pattern.type)).toContain('daily');
     expect(pod.insight.trends.usage.direction).toBe('steady');
     expect(pod.insight.coverage.usage).toBeGreaterThan(0.99);
