@@ -5,8 +5,8 @@ import { createUser } from '@nats-io/nkeys';
 import { decodeRequestBatch, decodeUsageBatch, inventoryEventSchema, STREAMS, subjects, workloadKey, type InventoryEvent, type InventoryObject, type PodObject, type RequestBatch, type UsageBatch } from '@upid/contracts';
 import { agentUserName, connectBus, natsConfig, platformUser, startService, type Bus, type RunningService } from '@upid/platform';
 import {
-  CONTROL_PLANE_TIMEOUT_MS, cronJob, daemonSet, deployment, describeWithControlPlane, horizontalPodAutoscaler, ingress, ingressLogLine, job, namespace, podDisruptionBudget, service, startControlPlane, startNats, statefulSet, waitFor,
-  type ControlPlane, type TestNats,
+  CONTROL_PLANE_TIMEOUT_MS, cronJob, daemonSet, deployment, describeWithControlPlane, horizontalPodAutoscaler, ingress, ingressLogLine, job, namespace, podDisruptionBudget, service, startControlPlane, startNats, startPrometheus, statefulSet, waitFor,
+  counterOf, type ControlPlane, type Pod, type SeriesDefinition, type TestNats, type TestPrometheus,
 } from '@upid/testing';
 import { collectorDefinition, type collectorSettings } from './collector.module.js';
 
@@ -64,8 +64,8 @@ class Platform {
   }
 
   /** Samples of a workload: millicores by pod UID, container and minute. */
-  samples(workload: string): { key: string; cpuMillicores: number; memoryBytes: number }[] {
-    return this.usage.flatMap((batch) => {
+  samples(workload: string, among: readonly UsageBatch[] = this.usage): { key: string; cpuMillicores: number; memoryBytes: number }[] {
+    return among.flatMap((batch) => {
       const found: { key: string; cpuMillicores: number; memoryBytes: number }[] = [];
       for (let i = 0; i < batch.cpu_millicores.length; i++) {
         const series = batch.sample_series.length > 0 ? (batch.sample_series[i] as number) : i;
@@ -89,6 +89,20 @@ class Platform {
   }
 }
 
+/** Three hours of a deployment's past as its Prometheus has them: 80 millicores a pod, a request every 30 s on /, a probe every 10 s on /healthz. */
+function pastOf(pods: readonly Pod[]): SeriesDefinition[] {
+  const now = Math.floor(Date.now() / 60_000) * 60;
+  const span = { fromSeconds: now - 86_400, toSeconds: now + 3_600 };
+  const counters = ([['/', 1 / 30], ['/healthz', 1 / 10]] as const).map(([path, perSecond]): SeriesDefinition => ({
+    name: 'nginx_ingress_controller_requests', labels: { exported_namespace: 'shop', exported_service: 'api', ingress: 'api', path, status: '200' }, valueAt: counterOf(() => perSecond, span),
+  }));
+  return [...counters, ...pods.flatMap(({ metadata: { name, uid } }): SeriesDefinition[] => [
+    { name: 'container_cpu_usage_seconds_total', labels: { namespace: 'shop', pod: name, container: 'app' }, valueAt: counterOf(() => 0.08, span) },
+    { name: 'container_memory_working_set_bytes', labels: { namespace: 'shop', pod: name, container: 'app' }, valueAt: () => 2 ** 25 },
+    { name: 'kube_pod_info', labels: { namespace: 'shop', pod: name, uid, created_by_kind: 'ReplicaSet', created_by_name: 'gone' }, valueAt: () => 1 },
+  ])];
+}
+
 const SECRETS = {
   environment: 'SEEDED-env-value-5f1c', annotation: 'SEEDED-annotation-77aa', secret: 'SEEDED-secret-0a9b', url: '/SEEDED-url-3e2d', client: '203.0.113.199', agent: 'SEEDED-user-agent-21', configMap: 'SEEDED-config-88',
 };
@@ -102,6 +116,7 @@ describeWithControlPlane('the agent on a real cluster', () => {
   let env: NodeJS.ProcessEnv;
   let agent: RunningService<typeof collectorSettings>;
   let controller: string;
+  let prometheus: TestPrometheus;
   const keys = { agent: createUser(), platform: createUser() };
   const logged: string[] = [];
 
@@ -138,9 +153,10 @@ describeWithControlPlane('the agent on a real cluster', () => {
       deployment({ name: 'ingress-nginx', namespace: 'ingress-nginx', containers: [{ name: 'controller' }] }),
     ]);
     await cluster.waitForPods('shop', 'app.kubernetes.io/name=web', 3);
+    prometheus = await startPrometheus({ series: pastOf(await cluster.waitForPods('shop', 'app.kubernetes.io/name=api', 2)) });
     env = {
       UPID_CLUSTER_ID: 'lab', UPID_NATS_URL: nats.url, UPID_NATS_NKEY_SEED: new TextDecoder().decode(keys.agent.getSeed()), UPID_KUBECONFIG: cluster.kubeconfigPath, UPID_SPOOL_DIR: join(directory, 'spool'), UPID_SCRAPE_SECONDS: '15',
-      UPID_KUBELET_PROXY_URL: cluster.kubeletProxyUrl, UPID_LOG_LEVEL: 'info',
+      UPID_KUBELET_PROXY_URL: cluster.kubeletProxyUrl, UPID_LOG_LEVEL: 'info', UPID_PROMETHEUS_URL: prometheus.url, UPID_BACKFILL_DAYS: '0.125',
     };
     const pods = await cluster.waitForPods('ingress-nginx', '', 1);
     controller = pods[0]?.metadata.name ?? '';
@@ -150,7 +166,7 @@ describeWithControlPlane('the agent on a real cluster', () => {
   afterAll(async () => {
     await agent?.stop();
     await bus?.drain();
-    await Promise.all([cluster?.stop(), nats?.stop()]);
+    await Promise.all([cluster?.stop(), nats?.stop(), prometheus?.stop()]);
     await rm(directory, { recursive: true, force: true });
   });
 
@@ -191,6 +207,24 @@ describeWithControlPlane('the agent on a real cluster', () => {
     expect(platform.rows('shop/StatefulSet/db')).toEqual([]);
   });
 
+  it('reads the past from Prometheus, once, an hour and namespace at a time', async () => {
+    await waitFor('the end of history', () => platform.coverage.some(({ type }) => type === 'backfill_done'), { timeoutMs: 100_000 });
+    const past = platform.usage.filter(({ source }) => source === 'prometheus');
+    const keys = platform.samples('shop/Deployment/api', past).map(({ key }) => key);
+    expect(new Set(keys).size).toBe(keys.length);
+    // Two pods, three hours and what had passed of this one.
+    expect(keys.length).toBeGreaterThanOrEqual(2 * 180);
+    expect(keys.length).toBeLessThanOrEqual(2 * 241);
+    for (const { cpuMillicores, memoryBytes } of platform.samples('shop/Deployment/api', past)) expect([cpuMillicores, memoryBytes]).toEqual([80, 2 ** 25]);
+    const rows = platform.requests.filter(({ source }) => source === 'prometheus').flatMap((batch) => [...batch.row_workload].flatMap((index, row) => (batch.workloads[index] === 'shop/Deployment/api' ? [[batch.covered_seconds[row], batch.unclassified[row], batch.health_check[row]]] : [])));
+    expect(rows.length).toBe(keys.length / 2);
+    expect(rows.every(([covered, unclassified, health]) => covered === 60 && unclassified === 2 && health === 6)).toBe(true);
+    for (const { path, parameters, concurrent } of prometheus.queries) {
+      expect(concurrent).toBe(1);
+      if (path.endsWith('query_range')) expect(Number(parameters['end']) - Number(parameters['start'])).toBeLessThanOrEqual(3_600);
+    }
+  });
+
   it('samples every container once a minute', async () => {
     const samples = await waitFor('two minutes of usage', () => {
       const found = platform.samples('shop/Deployment/web');
@@ -204,7 +238,7 @@ describeWithControlPlane('the agent on a real cluster', () => {
     }
     const network = await waitFor('network of the pods', () => platform.usage.flatMap((batch) => [...batch.receive_bytes_per_second_plus_one]).filter((value) => value > 0)[0], { timeoutMs: 130_000 });
     expect(network).toBeGreaterThan(0);
-    expect(platform.usage.every(({ source }) => source === 'kubelet')).toBe(true);
+    expect(new Set(platform.usage.map(({ source }) => source))).toEqual(new Set(['kubelet', 'prometheus']));
   }, 300_000);
 
   it('keeps the inventory true through a cut watch, an API server that dies, and versions too old', async () => {
