@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { Grid } from '@upid/intelligence/fold/grid';
+import { unpackPodHour } from '@upid/intelligence/fold/segment';
 import { copyIn, Database, freePort, startNats, startPostgres } from '@upid/platform';
 import type { Benchmark, BenchmarkContext, Figures } from './benchmark.js';
 import { useOf, type ProcessUse } from './ingest/processes.js';
@@ -155,6 +157,7 @@ async function run({ log, args }: BenchmarkContext): Promise<Figures> {
     const perMinute = 60_000 / (after.at - before.at);
     const difference = (name: string) => (after.metrics.get(name) ?? 0) - (before.metrics.get(name) ?? 0);
     const storage = await sizeOnDisk(database, firstDayMs, published.minutes, published.values / published.minutes);
+    const reads = await readPods(database, firstDayMs, published.minutes);
     await database.query('CHECKPOINT');
     log('measuring a plain COPY of wide rows');
     const copied = await rowCopy(database, Math.min(20, Math.max(5, seconds / 9)));
@@ -164,13 +167,17 @@ async function run({ log, args }: BenchmarkContext): Promise<Figures> {
       samples_per_minute: Math.round(difference('upid_rows_stored') * perMinute), row_copy_metrics_per_minute: Math.round(copied), row_copy_ratio: Math.round((metricsPerMinute / copied) * 100) / 100,
       publish_to_commit_p50_ms: quantileBetween(before.metrics, after.metrics, 'upid_publish_to_commit_ms', 0.5), publish_to_commit_p99_ms: quantileBetween(before.metrics, after.metrics, 'upid_publish_to_commit_ms', 0.99),
       publish_to_folded_p50_ms: quantileBetween(before.metrics, after.metrics, 'upid_publish_to_folded_ms', 0.5), publish_to_folded_p99_ms: quantileBetween(before.metrics, after.metrics, 'upid_publish_to_folded_ms', 0.99),
-      ...storage, payload_bytes_per_value: Math.round((published.bytes / published.values) * 100) / 100, containers, measured_seconds: Math.round((after.at - before.at) / 1000), cluster_days: Math.round((published.minutes / 1440) * 100) / 100,
+      ...storage, ...reads, payload_bytes_per_value: Math.round((published.bytes / published.values) * 100) / 100, containers, measured_seconds: Math.round((after.at - before.at) / 1000), cluster_days: Math.round((published.minutes / 1440) * 100) / 100,
     };
+    let cores = 0;
     for (const name of ['intelligence', 'nats', 'postgres', 'publisher'] as const) {
       const [from, to] = [before.use[name], after.use[name]];
+      cores += from && to ? ((to.cpuSeconds - from.cpuSeconds) * 1000) / (after.at - before.at) : Number.NaN;
       figures[`${name}_cpu_cores`] = from && to ? Math.round(((to.cpuSeconds - from.cpuSeconds) * 1000 * 100) / (after.at - before.at)) / 100 : null;
       figures[`${name}_rss_bytes`] = to ? to.rssBytes : null;
     }
+    // What a core does for all of the way, publisher and bus included: comparable on a machine that others use too.
+    figures.metrics_per_minute_and_core = Number.isFinite(cores) && cores > 0 ? Math.round(metricsPerMinute / cores) : null;
     return figures;
   } finally {
     for (const close of closing.reverse()) await close();
@@ -194,6 +201,29 @@ async function sizeOnDisk(database: Database, firstDayMs: number, minutes: numbe
   const aggregates = (whole?.bytes ?? 0) / (minutes * valuesPerMinute);
   const round = (value: number) => Math.round(value * 1000) / 1000;
   return { bytes_per_value: round(samples / values + aggregates), samples_bytes_per_value: round(samples / values), aggregates_bytes_per_value: round(aggregates) };
+}
+
+/** How long it takes to read and unpack one pod's samples of a week (of what is there where that is less), one pod after another. */
+async function readPods(database: Database, firstDayMs: number, minutes: number): Promise<Record<string, number>> {
+  const hours = Array.from({ length: Math.min(168, Math.floor(minutes / 60)) }, (_, i) => new Date(firstDayMs + i * 3_600_000));
+  const { rows: pods } = await database.query<{ id: number }>('SELECT id FROM pod ORDER BY md5(id::text) LIMIT 100');
+  const grid = new Grid();
+  const elapsed: number[] = [];
+  let missing = 0;
+  for (const { id } of pods) {
+    const started = performance.now();
+    const { rows } = await database.query<{ hour: Date; samples: Buffer }>('SELECT hour, samples FROM pod_hour WHERE cluster = 1 AND pod = $1 AND hour = ANY($2::timestamptz[])', [id, hours]);
+    for (const row of rows) {
+      grid.reset(row.hour.getTime() / 60_000, 60);
+      unpackPodHour(row.samples, grid, grid.pod(new Uint8Array(16), 0, grid.workload('-/Other/-')));
+      for (let place = 0; place < grid.series * 60; place++) if (grid.rank[place] === 0) missing++;
+    }
+    elapsed.push(performance.now() - started);
+    missing += (hours.length - rows.length) * 60;
+  }
+  elapsed.sort((a, b) => a - b);
+  const at = (q: number) => Math.round((elapsed[Math.min(elapsed.length - 1, Math.floor(q * elapsed.length))] ?? 0) * 100) / 100;
+  return { pod_read_hours: hours.length, pod_read_p50_ms: at(0.5), pod_read_p99_ms: at(0.99), missing_samples_of_100_pods: missing };
 }
 
 export const benchmark: Benchmark = {

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { Module, type DynamicModule } from '@nestjs/common';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { DAY_MS, STREAMS, type Policy } from '@upid/contracts';
-import { createCounter, prepareTimes, setting, type Platform, type ServiceDefinition, type TimeTable } from '@upid/platform';
+import { createCounter, prepareTimes, registerGauges, setting, type Platform, type ServiceDefinition, type TimeTable } from '@upid/platform';
 import { Histogram } from 'prom-client';
 import { z } from 'zod';
 import { AssessmentRepository } from './assessment/assessment.repository.js';
@@ -13,7 +14,7 @@ import { SETTLE_MS } from './fold/hours.js';
 import { CoverageRepository } from './ingest/coverage.repository.js';
 import { IngestConsumer } from './ingest/ingest.consumer.js';
 import { IngestRepository } from './ingest/ingest.repository.js';
-import { IngestService } from './ingest/ingest.service.js';
+import { IngestService, MOST_WAITING } from './ingest/ingest.service.js';
 import { HistoryRepository } from './insight/history.repository.js';
 import { InsightHandler } from './insight/insight.handler.js';
 import { InsightService } from './insight/insight.service.js';
@@ -26,6 +27,8 @@ export const TIME_TABLES: readonly TimeTable[] = [POD_HOURS, WORKLOAD_HOURS, WOR
 
 /** Names of stored batches are kept longer than the stream (3 days) and any honest spool. */
 const NAME_DAYS = 30;
+/** Objects that are gone are remembered as long as their samples, so that names lead to them. */
+const REMOVED_DAYS = 90;
 const nowMs = (): number => Date.now();
 
 /** From a millisecond to ten minutes in steps of a tenth: a quantile read from it is at most that far off. */
@@ -55,11 +58,12 @@ export class IntelligenceModule {
     const duplicates = createCounter(metrics, 'upid_batches_duplicate', 'Batches that were stored already');
     const windows = createCounter(metrics, 'upid_windows_folded', 'Windows that were folded and published');
 
+    const foldRepository = new FoldRepository(database);
     const ingestRepository = new IngestRepository(database);
-    const ingest = new IngestService(ingestRepository, { stored: (count, ofRows) => { batches.inc(count); rows.inc(ofRows); }, duplicates: (count) => duplicates.inc(count), committed: (ms) => committed.observe(ms) }, nowMs);
+    const ingest = new IngestService(ingestRepository, { waiting: async (most) => (await foldRepository.backlog(most)).batches, pause: () => delay(250) }, { stored: (count, ofRows) => { batches.inc(count); rows.inc(ofRows); }, duplicates: (count) => duplicates.inc(count), committed: (ms) => committed.observe(ms) }, nowMs);
     const coverage = new CoverageRepository(database);
     const prepare = async (hourMs: number) => { for (const table of TIME_TABLES) await prepareTimes(database, databaseCapabilities, table, [hourMs]); };
-    const fold = new FoldService(new FoldRepository(database), outbox, cache, prepare, { folded: (ms) => folded.observe(ms), windows: (count) => windows.inc(count) }, log, { nowMs, settleMs: options.foldSettleMs });
+    const fold = new FoldService(foldRepository, outbox, cache, prepare, { folded: (ms) => folded.observe(ms), windows: (count) => windows.inc(count) }, log, { nowMs, settleMs: options.foldSettleMs });
     const history = new HistoryRepository(database);
     const assessments = new AssessmentRepository(database, outbox, platform.leases);
     const assessment = new AssessmentService(history, assessments, platform.inventory, platform.leases, options.policy, log, { holder: randomUUID(), nowMs, assessMs: options.assessSeconds * 1000 });
@@ -67,11 +71,21 @@ export class IntelligenceModule {
     platform.loop('fold', 250, () => fold.step());
     platform.loop('fold-days', 5_000, () => fold.stepDays());
     platform.loop('assess', Math.min(5_000, options.assessSeconds * 1000), () => assessment.step());
-    platform.loop('forget-names', 3_600_000, () => ingestRepository.forgetNames(new Date(nowMs() - NAME_DAYS * DAY_MS)));
+    platform.loop('forget', 3_600_000, async () => {
+      const before = (days: number) => new Date(nowMs() - days * DAY_MS);
+      await ingestRepository.forgetNames(before(NAME_DAYS));
+      await foldRepository.forget(before(POD_HOURS.retentionDays + 2), before(WORKLOAD_HOURS.retentionDays));
+      await coverage.forget(before(WORKLOAD_HOURS.retentionDays));
+      await platform.inventory.forgetRemoved(before(REMOVED_DAYS));
+    });
+    registerGauges(metrics, [{ name: 'upid_fold_batches_waiting', help: `Batches that are stored and wait to be folded, counted up to ${MOST_WAITING}` }, { name: 'upid_fold_oldest_seconds', help: 'How long the first of them waits, seconds' }], async () => {
+      const backlog = await foldRepository.backlog(MOST_WAITING);
+      return [{ name: 'upid_fold_batches_waiting', value: backlog.batches }, { name: 'upid_fold_oldest_seconds', value: backlog.oldestSeconds }];
+    });
     return {
       module: IntelligenceModule,
       controllers: [IngestConsumer, InsightHandler],
-      providers: [{ provide: IngestService, useValue: ingest }, { provide: CoverageRepository, useValue: coverage }, { provide: InsightService, useValue: insight }],
+      providers: [{ provide: IngestService, useValue: ingest }, { provide: CoverageRepository, useValue: coverage }, { provide: InsightService, useValue: insight }, { provide: AssessmentService, useValue: assessment }],
     };
   }
 }

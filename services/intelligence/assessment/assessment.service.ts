@@ -62,8 +62,8 @@ export class AssessmentService {
     }
   }
 
-  /** Gives up all clusters, so that another replica goes on at once. */
-  async release(): Promise<void> {
+  /** Gives up all clusters at shutdown, so that another replica goes on at once. */
+  async onModuleDestroy(): Promise<void> {
     for (const cache of this.caches.values()) await this.leases.release(cache.lease);
     this.caches.clear();
   }

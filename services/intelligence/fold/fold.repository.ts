@@ -168,7 +168,7 @@ export class FoldRepository {
     }).sort((a, b) => (a.uid < b.uid ? -1 : 1));
     if (missing.length > 0) {
       const { rows } = await this.database.query<{ id: number; uid: string; workload: number; named: boolean }>(
-        `INSERT INTO pod AS p (cluster, uid, workload, name, first_hour) SELECT $1, uid, workload, name, $5 FROM unnest($2::uuid[], $3::int[], $4::text[]) AS each (uid, workload, name)
+        `INSERT INTO pod AS p (cluster, uid, workload, name, first_hour, last_day) SELECT $1, uid, workload, name, $5::timestamptz, date_trunc('day', $5::timestamptz) FROM unnest($2::uuid[], $3::int[], $4::text[]) AS each (uid, workload, name)
          ON CONFLICT (cluster, uid) DO UPDATE SET workload = excluded.workload, name = CASE WHEN excluded.name = '' THEN p.name ELSE excluded.name END, first_hour = least(p.first_hour, excluded.first_hour)
          RETURNING id, uid::text, workload, name <> '' AS named`, [cluster, missing.map((pod) => pod.uid), missing.map((pod) => pod.workload), missing.map((pod) => pod.name), hourAt(hourMs)]);
       for (const row of rows) this.pods.set(`${cluster} ${row.uid}`, { id: row.id, workload: row.workload, named: row.named });
@@ -197,8 +197,26 @@ export class FoldRepository {
       await copyIn(tx, 'workload_day', { cluster: 'int4', workload: 'int4', day: 'timestamptz', aggregate: 'bytea' }, (function* () {
         for (const [workload, hours] of byWorkload) yield [cluster, workload, dayMs, merge(hours.map(([, aggregate]) => aggregate!))];
       })());
+      await tx.query(
+        `UPDATE pod SET last_day = $2 WHERE cluster = $1 AND last_day < $2 AND id IN (SELECT pod FROM pod_hour WHERE cluster = $1 AND hour >= $2 AND hour < $2::timestamptz + interval '24 hours')`, [cluster, new Date(dayMs)]);
       await tx.query('UPDATE cluster SET days_revision = days_revision + 1 WHERE id = $1', [cluster]);
       await tx.query('DELETE FROM dirty_day WHERE cluster = $1 AND day = $2 AND marks = $3', [cluster, new Date(dayMs), mark.marks]);
     });
+  }
+
+  // ---------------------------------------------------------------- upkeep
+
+  /** Batches that wait to be folded (counted up to `most`), and how long the first waits, seconds. */
+  async backlog(most: number): Promise<{ readonly batches: number; readonly oldestSeconds: number }> {
+    const { rows } = await this.database.query<{ batches: number; seconds: number }>(
+      `SELECT (SELECT count(*) FROM (SELECT 1 FROM batch LIMIT $1) AS waiting)::int AS batches, coalesce(extract(epoch FROM clock_timestamp() - (SELECT min(first_marked) FROM dirty_hour)), 0)::float8 AS seconds`, [most]);
+    return { batches: rows[0]?.batches ?? 0, oldestSeconds: Math.max(0, rows[0]?.seconds ?? 0) };
+  }
+
+  /** Forgets pods whose last samples and states of hours whose last aggregates retention has dropped. */
+  async forget(podsBefore: Date, hoursBefore: Date): Promise<void> {
+    await this.database.query('DELETE FROM pod WHERE last_day < $1', [podsBefore]);
+    await this.database.query('DELETE FROM hour_state WHERE hour < $1', [hoursBefore]);
+    this.pods.clear();
   }
 }

@@ -1,5 +1,5 @@
 import { decodeRequestBatch, decodeUsageBatch, MINUTE_MS, subjects, uidFromBytes } from '@upid/contracts';
-import type { Cache, Logger, Outbox, OutboxMessage, Tx } from '@upid/platform';
+import { isDatabaseAway, type Cache, type Logger, type Outbox, type OutboxMessage, type Tx } from '@upid/platform';
 import { mergeAggregate, newAggregate, packAggregate, unpackAggregate } from './aggregate.js';
 import { PackWriter } from './column.js';
 import { foldInto, NOTHING_STANDS, packPodHours, packWorkloadHours, windowsWithData, type Batch } from './fold.js';
@@ -24,6 +24,8 @@ export type PrepareHours = (hourMs: number) => Promise<void>;
 const LATEST_TTL_SECONDS = 900;
 const DAY_SETTLE_MS = 10_000;
 const HOURS_A_ROUND = 8;
+/** An hour that cannot be folded rests this long at most before it is tried again. */
+const LONGEST_PAUSE_MS = 300_000;
 const DAY_MS = 86_400_000;
 
 /** Batches decoded one by one: all of an hour's at once would fill the memory. */
@@ -40,6 +42,7 @@ const breathe = () => new Promise<void>((resolve) => { setImmediate(resolve); })
 export class FoldService {
   private readonly windowGrid = new Grid();
   private readonly hourGrid = new Grid();
+  private readonly failed = new Map<string, { times: number; untilMs: number }>();
 
   constructor(
     private readonly repository: FoldRepository, private readonly outbox: Outbox, private readonly cache: Cache, private readonly prepareHours: PrepareHours,
@@ -50,7 +53,21 @@ export class FoldService {
   async step(): Promise<boolean> {
     const { hours, nowMs } = await this.repository.due(this.options.settleMs, LONGEST_WAIT_MS, LIVE_MS, HOURS_A_ROUND);
     let folded = 0;
-    for (const key of hours) if (await this.foldHour(key, nowMs)) folded++;
+    for (const key of hours) {
+      const name = `${key.cluster}/${key.hourMs}`;
+      const failed = this.failed.get(name);
+      if (failed && failed.untilMs > nowMs) continue;
+      try {
+        if (await this.foldHour(key, nowMs)) folded++;
+        this.failed.delete(name);
+      } catch (error) {
+        if (isDatabaseAway(error)) throw error;
+        // One hour that cannot be folded must not hold up the others; it stays due.
+        const times = (failed?.times ?? 0) + 1;
+        this.failed.set(name, { times, untilMs: nowMs + Math.min(LONGEST_PAUSE_MS, 1000 * 2 ** times) });
+        this.log.error({ err: error, cluster: key.clusterId, hour: new Date(key.hourMs).toISOString(), times }, 'an hour could not be folded and is tried again');
+      }
+    }
     return folded > 0 && hours.length === HOURS_A_ROUND;
   }
 

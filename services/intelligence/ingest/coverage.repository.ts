@@ -35,4 +35,8 @@ export class CoverageRepository {
     const [latest] = [...done, ...progress].sort((a, b) => b.receivedAt.getTime() - a.receivedAt.getTime() || Number(b.type === 'backfill_done') - Number(a.type === 'backfill_done'));
     return latest ?? null;
   }
+
+  async forget(before: Date): Promise<void> {
+    await this.database.query('DELETE FROM coverage_event WHERE ends_at < $1', [before]);
+  }
 }

@@ -1,4 +1,4 @@
-import { copyIn, type Database, type Tx } from '@upid/platform';
+import { copyIn, DatabaseUnavailableError, type Database, type Tx } from '@upid/platform';
 import type { CheckedBatch } from './batch.js';
 
 /** A batch that may be stored, with where and when it came from. */
@@ -11,6 +11,11 @@ export interface IncomingBatch {
 }
 
 const KINDS = { usage: 0, requests: 1 } as const;
+
+/** Whether the database has run out of room or cannot read its own files (PostgreSQL's classes 53 and 58): no message's fault, so none may be given up for it. */
+function isOutOfRoom(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' && /^(53|58)/.test(error.code);
+}
 
 /** Stores batches as they came, each name once, and marks the hours that they touch. */
 export class IngestRepository {
@@ -32,8 +37,18 @@ export class IngestRepository {
   /**
    * One transaction for many batches. Those whose names are there already change nothing.
    * @returns the batches that were new
+   * @throws {DatabaseUnavailableError} also when the database is full
    */
   async store(batches: readonly IncomingBatch[]): Promise<IncomingBatch[]> {
+    try {
+      return await this.storeOnce(batches);
+    } catch (error) {
+      if (isOutOfRoom(error)) throw new DatabaseUnavailableError('The database has no room or cannot reach its files', { cause: error });
+      throw error;
+    }
+  }
+
+  private async storeOnce(batches: readonly IncomingBatch[]): Promise<IncomingBatch[]> {
     const numbers = new Map<string, number>();
     for (const clusterId of new Set(batches.map((each) => each.clusterId))) numbers.set(clusterId, await this.clusterNumber(clusterId));
     const numberOf = (each: IncomingBatch) => numbers.get(each.clusterId) as number;

@@ -17,6 +17,15 @@ export interface BatchStore {
   store(batches: readonly IncomingBatch[]): Promise<IncomingBatch[]>;
 }
 
+/** Batches that may wait in the store to be folded, about a gigabyte; what is more waits on the bus, which is made for it. */
+export const MOST_WAITING = 50_000;
+
+/** Says how many batches wait to be folded, up to `most`, and lets time pass. */
+export interface Backlog {
+  waiting(most: number): Promise<number>;
+  pause(): Promise<void>;
+}
+
 /** What is counted and measured of ingest. */
 export interface IngestMeter {
   stored(batches: number, rows: number): void;
@@ -25,9 +34,14 @@ export interface IngestMeter {
   committed(elapsedMs: number): void;
 }
 
+/** Stored batches between two looks at the backlog. */
+const LOOK_EVERY = 2_000;
+
 /** Telemetry in: what can be read is stored, many batches to a commit; what cannot becomes a dead letter with its reason. */
 export class IngestService {
-  constructor(private readonly store: BatchStore, private readonly meter: IngestMeter, private readonly nowMs: () => number) {}
+  private sinceLook = LOOK_EVERY;
+
+  constructor(private readonly store: BatchStore, private readonly backlog: Backlog, private readonly meter: IngestMeter, private readonly nowMs: () => number) {}
 
   /** Returns when everything that was not rejected is committed. */
   async take(messages: readonly TelemetryMessage[]): Promise<void> {
@@ -43,10 +57,18 @@ export class IngestService {
       }
     }
     if (incoming.length === 0) return;
+    await this.waitForFold(incoming.length);
     const fresh = await this.store.store(incoming);
     const now = this.nowMs();
     for (const each of fresh) this.meter.committed(now - each.publishedAtMs);
     this.meter.stored(fresh.length, fresh.reduce((sum, each) => sum + each.batch.rows, 0));
     this.meter.duplicates(incoming.length - fresh.length);
+  }
+
+  private async waitForFold(batches: number): Promise<void> {
+    this.sinceLook += batches;
+    if (this.sinceLook < LOOK_EVERY) return;
+    while ((await this.backlog.waiting(MOST_WAITING)) >= MOST_WAITING) await this.backlog.pause();
+    this.sinceLook = 0;
   }
 }

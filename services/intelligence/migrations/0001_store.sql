@@ -99,6 +99,8 @@ CREATE TABLE pod (
   -- From batches that bring history of pods that no inventory names; '' where the inventory names it.
   name text NOT NULL DEFAULT '',
   first_hour timestamptz NOT NULL,
+  -- The last day with packed hours: long after it the pod is forgotten.
+  last_day timestamptz NOT NULL,
   UNIQUE (cluster, uid)
 );
 CREATE INDEX pod_workload ON pod (workload);
