@@ -126,6 +126,45 @@ describe('what leads where', () => {
     expect(virtualServiceRoute({ metadata: metadata('VirtualService', 'v'), spec: { http: [{ route: [{ destination: { host: 'web.else.svc.cluster.local' } }] }], tcp: [{ route: [{ destination: { host: 'db' } }] }] } }).services).toEqual([{ namespace: 'else', name: 'web' }, { namespace: 'shop', name: 'db' }]);
   });
 
+  const autoscaled = (resource: Resource, spec: object) => {
+    const state = new InventoryState();
+    state.upsert('deployments', workload('Deployment', 'web'), NOW);
+    state.upsert(resource, { metadata: metadata('Autoscaler', 'a'), spec } as KubeObject, NOW);
+    return { state, found: objectsOf(state.snapshot(NOW)).find((object) => object.kind === 'Autoscaler') };
+  };
+
+  it('knows whose replicas and requests belong to autoscalers', () => {
+    const target = { kind: 'Deployment', name: 'web' };
+    expect(autoscaled('horizontalpodautoscalers', { scaleTargetRef: target, maxReplicas: 5, metrics: [{ type: 'Resource', resource: { name: 'cpu', target: { averageUtilization: 70 } } }] }).found).toMatchObject({ min_replicas: 1, max_replicas: 5, target_cpu_utilization_percent: 70, target: { name: 'web' } });
+    expect(autoscaled('scaledobjects', { scaleTargetRef: { name: 'web' }, minReplicaCount: 2 }).found).toMatchObject({ autoscaler_kind: 'ScaledObject', min_replicas: 2, max_replicas: 100, target: { kind: 'Deployment' } });
+    const { state, found } = autoscaled('verticalpodautoscalers', { targetRef: target, updatePolicy: { updateMode: 'Off' } });
+    expect(found).toMatchObject({ autoscaler_kind: 'VerticalPodAutoscaler', min_replicas: null, mode: 'Off' });
+    expect(state.autoscalersOf({ namespace: 'shop', kind: 'Deployment', name: 'web' })).toHaveLength(1);
+    state.upsert('verticalpodautoscalers', { metadata: metadata('Autoscaler', 'a'), spec: {} } as KubeObject, NOW);
+    expect(state.autoscalersOf({ namespace: 'shop', kind: 'Deployment', name: 'web' })).toEqual([]);
+    expect(autoscaled('horizontalpodautoscalers', {}).found).toBeUndefined();
+  });
+
+  it('knows which workloads a budget guards, and lets it go', () => {
+    const state = new InventoryState();
+    state.upsert('deployments', workload('Deployment', 'web'), NOW);
+    state.upsert('poddisruptionbudgets', { metadata: metadata('Budget', 'b'), spec: { selector: { matchLabels: { app: 'web' } }, minAvailable: '50%' }, status: { disruptionsAllowed: 1 } } as KubeObject, NOW);
+    expect(objectsOf(state.snapshot(NOW)).find((object) => object.kind === 'PodDisruptionBudget')).toMatchObject({ workloads: [{ name: 'web' }], disruptions_allowed: 1, min_available: '50%', max_unavailable: null });
+    state.remove('poddisruptionbudgets', uid('Budget/b'), NOW);
+    expect(state.changes(NOW).removes).toEqual([{ kind: 'PodDisruptionBudget', uid: uid('Budget/b') }]);
+  });
+
+  it('knows the routes of every kind, and lets them go', () => {
+    const state = new InventoryState();
+    for (const [resource, spec] of [['httproutes', { rules: [{ backendRefs: [{ name: 'web' }] }] }], ['virtualservices', { http: [{ route: [{ destination: { host: 'web' } }] }] }]] as const) {
+      state.upsert(resource, { metadata: metadata(resource, 'r'), spec } as KubeObject, NOW);
+      expect(objectsOf(state.changes(NOW).upserts)).toMatchObject([{ kind: 'Route', services: [{ namespace: 'shop', name: 'web' }] }]);
+      state.remove(resource, uid(`${resource}/r`), NOW);
+      expect(state.changes(NOW).removes).toHaveLength(1);
+    }
+    expect(state.workloadsOfService({ namespace: 'shop', name: 'web' })).toEqual([]);
+  });
+
   const hosts = (env: Record<string, string>) => namedHosts({ containers: [{ name: 'app', env: Object.entries(env).map(([name, value]) => ({ name, value })) }] }, 'shop').map(({ namespace, name }) => `${namespace}/${name}`).sort();
 
   it('finds names of possible Services in values of the environment', () => {
@@ -254,6 +293,30 @@ describe('the state', () => {
     state.upsert('deployments', workload('Deployment', 'web', { version: '6', generation: 2 }), NOW);
     expect(state.generationAt(uid('Deployment/web'), '5')).toBe(2);
     expect(state.generationAt(uid('Deployment/web'), '4')).toBeNull();
+  });
+
+  it('knows nodes as they are reached, and lets them go', () => {
+    const state = given(['nodes', {
+      metadata: { name: 'n1', uid: uid('n1'), creationTimestamp: AT, labels: { 'node.kubernetes.io/instance-type': 'm6i.xlarge' } }, spec: { unschedulable: true, taints: [{ key: 'k', effect: 'NoSchedule' }] },
+      status: { capacity: { cpu: '4', memory: '16Gi' }, conditions: [{ type: 'Ready', status: 'True' }], addresses: [{ type: 'Hostname', address: 'n1' }, { type: 'InternalIP', address: '10.0.0.1' }], daemonEndpoints: { kubeletEndpoint: { Port: 10_255 } } },
+    } as KubeObject]);
+    expect([...state.nodes()]).toMatchObject([{ name: 'n1', internalIp: '10.0.0.1', kubeletPort: 10_255, cpuMillicores: 4_000, ready: true }]);
+    expect(objectsOf(state.snapshot(NOW))).toMatchObject([{ kind: 'Node', instance_type: 'm6i.xlarge', unschedulable: true, taints: [{ key: 'k', value: '', effect: 'NoSchedule' }], capacity: { memory_bytes: 2 ** 34 } }]);
+    expect([state.count('Node'), state.count('Pod')]).toEqual([1, 0]);
+    state.remove('nodes', uid('n1'), NOW);
+    expect([[...state.nodes()], state.changes(NOW).removes]).toEqual([[], [{ kind: 'Node', uid: uid('n1') }]]);
+  });
+
+  it('dates a rollout by the revisions of its owner, also when they come later', () => {
+    const state = given(['statefulsets', workload('StatefulSet', 'db')]);
+    const revision = (name: string, at: string) => state.upsert('controllerrevisions', { metadata: { ...metadata('ControllerRevision', name, { owner: controlledBy('StatefulSet', 'db') }), creationTimestamp: at } }, NOW);
+    revision('db-1', '2026-03-01T00:00:00Z');
+    revision('db-2', '2026-04-01T00:00:00Z');
+    const rollout = () => (objectsOf(state.snapshot(NOW))[0] as { last_rollout_at?: string }).last_rollout_at;
+    expect(rollout()).toBe('2026-04-01T00:00:00Z');
+    state.remove('controllerrevisions', uid('ControllerRevision/db-2'), NOW);
+    state.upsert('statefulsets', workload('StatefulSet', 'db', { version: '2' }), NOW);
+    expect(rollout()).toBe('2026-03-01T00:00:00Z');
   });
 
   it('finds workloads behind an Ingress of a class, and pods by address and by name', () => {
