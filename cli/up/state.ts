@@ -16,6 +16,8 @@ export interface RunRecord {
   /** The sentence that ended the start, where it failed. */
   failure: string | null;
   processes: readonly ProcessStatus[];
+  /** When each process began, as the kernel counts, by pid: a number that is used again has another. */
+  beginnings: Readonly<Record<string, string>>;
 }
 
 /** The folder that holds everything of one installation: data, logs, pids, keys. */
@@ -103,13 +105,25 @@ export async function belongsTo(pid: number, dir: string): Promise<boolean> {
   return environment.split('\0').includes(`UPID_STATE_DIR=${dir}`) || commandLine.split('\0').some((part) => part === dir || part.startsWith(`${dir}/`));
 }
 
-/** Ends what an earlier supervisor of this folder left running when it was killed. */
+/** When a process began, in the kernel's ticks since boot; null where that cannot be told. */
+export async function beginningOf(pid: number): Promise<string | null> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
+  // Field 22; the name in field 2 is in brackets and may hold anything.
+  return stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? null;
+}
+
+/** Ends what an earlier supervisor of this folder left running when it was killed: services before the servers that they hold on to. */
 export async function endLeftovers(state: StateFolder, run: RunRecord | null): Promise<void> {
-  for (const each of run?.processes ?? []) {
-    if (each.pid === null || !(await isAlive(each.pid)) || !(await belongsTo(each.pid, state.dir))) continue;
-    process.kill(each.pid, 'SIGTERM');
-    for (let i = 0; i < 100 && (await isAlive(each.pid)); i++) await delay(100);
-    if (await isAlive(each.pid)) process.kill(each.pid, 'SIGKILL');
+  for (const { pid } of [...(run?.processes ?? [])].reverse()) {
+    if (pid === null || !(await isAlive(pid))) continue;
+    const beginning = await beginningOf(pid);
+    const ours = beginning !== null ? run?.beginnings?.[pid] === beginning : await belongsTo(pid, state.dir);
+    if (!ours) continue;
+    process.kill(pid, 'SIGTERM');
+    for (let i = 0; i < 50 && (await isAlive(pid)); i++) await delay(100);
+    if (!(await isAlive(pid))) continue;
+    process.kill(pid, 'SIGKILL');
+    for (let i = 0; i < 50 && (await isAlive(pid)); i++) await delay(100);
   }
   await state.forgetRun();
 }

@@ -9,7 +9,7 @@ import { checkCluster, clusterIdFrom } from './cluster-check.js';
 import { serveControl } from './control.js';
 import { wakeSleepers } from './down.js';
 import { planHousehold, type HouseholdOptions } from './household.js';
-import { belongsTo, endLeftovers, isAlive, type RunRecord, StateFolder } from './state.js';
+import { beginningOf, belongsTo, endLeftovers, isAlive, type RunRecord, StateFolder } from './state.js';
 import { Supervisor } from './supervisor.js';
 
 /** As given on the command line. */
@@ -109,9 +109,15 @@ function sayReady(url: string, state: StateFolder): void {
 }
 
 async function supervise(state: StateFolder, options: HouseholdOptions): Promise<void> {
-  const run: RunRecord = { pid: process.pid, url: `http://127.0.0.1:${options.port}`, clusterId: options.clusterId, demo: options.cluster.kind === 'demo', startedAt: new Date().toISOString(), ready: false, failure: null, processes: [] };
+  const run: RunRecord = { pid: process.pid, url: `http://127.0.0.1:${options.port}`, clusterId: options.clusterId, demo: options.cluster.kind === 'demo', startedAt: new Date().toISOString(), ready: false, failure: null, processes: [], beginnings: {} };
   let writing = Promise.resolve();
-  const keep = () => { writing = writing.then(() => state.writeRun(run)).catch((error: unknown) => console.error(`upid: ${state.runFile} cannot be written: ${String(error)}`)); };
+  const keep = () => { writing = writing.then(async () => {
+    for (const { pid } of run.processes) {
+      const beginning = pid === null ? null : await beginningOf(pid);
+      if (pid !== null && beginning !== null) run.beginnings = { ...run.beginnings, [pid]: beginning };
+    }
+    await state.writeRun(run);
+  }).catch((error: unknown) => console.error(`upid: ${state.runFile} cannot be written: ${String(error)}`)); };
   const supervisor = new Supervisor({ onChange: (processes) => { run.processes = processes; keep(); }, say: (line) => console.log(`upid: ${line}`) });
 
   const stopping = Promise.withResolvers<void>();
