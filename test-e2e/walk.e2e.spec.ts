@@ -162,7 +162,7 @@ describeWithControlPlane('the walk through the house, on a real control plane', 
   step('a shop of 200 pods runs on 20 nodes, and UPID beside it', async () => {
     shop = await startShop();
     ({ cluster, traffic } = shop);
-    running = await Platform.start(cluster, { clusterId: CLUSTER, kubeconfig: shop.kubeconfig, allowChanges: true });
+    running = await Platform.start(cluster, { clusterId: CLUSTER, kubeconfig: shop.kubeconfig, allowChanges: true, env: { UPID_SCRAPE_SECONDS: '15' } });
     agentReadyAtMs = Date.now();
   }, CONTROL_PLANE_TIMEOUT_MS);
 
@@ -179,6 +179,9 @@ describeWithControlPlane('the walk through the house, on a real control plane', 
       return found.nodes === SHOP.nodes && found.pods === SHOP.pods + SHOP.agentPods && found.connected ? found : undefined;
     }, { timeoutMs: 60_000, intervalMs: 500 });
     expect(summary).toMatchObject({ provider: 'aws', distribution: 'eks', region: 'eu-central-1', demo: false, actuation: true, held: false, sleepers: 0 });
+
+    const lease = await cluster.api.call<{ spec: { holderIdentity?: string } }>('GET', '/apis/coordination.k8s.io/v1/namespaces/upid-system/leases/upid-agent');
+    expect(lease.spec.holderIdentity).toMatch(/^[0-9a-f-]{36}$/);
 
     const truth = ownersOf(await cluster.pods(), await cluster.api.list('/apis/apps/v1/replicasets'), await cluster.api.list('/apis/batch/v1/jobs'));
     expect(truth.size).toBeGreaterThanOrEqual(14);
@@ -251,7 +254,7 @@ describeWithControlPlane('the walk through the house, on a real control plane', 
         { name: 'landing', pods: of('landing'), cpuMillicores: (at) => daily(at, 20, 80), memoryBytes: 64 * 2 ** 20, receiveBytesPerSecond: (at) => daily(at, 2_000, 9_000), requests: [{ path: '/', perSecond: (at) => daily(at, 0.3, 4) }] },
       ], { days: 14, now }),
     });
-    await upid().restart({ policy: WALK_POLICY, env: { UPID_PROMETHEUS_URL: prometheus.url, UPID_BACKFILL_DAYS: '14' } });
+    await upid().restart({ policy: WALK_POLICY, env: { UPID_SCRAPE_SECONDS: '15', UPID_PROMETHEUS_URL: prometheus.url, UPID_BACKFILL_DAYS: '14', UPID_BACKFILL_LOAD: '1' } });
     await waitFor('the history to be read', async () => (await lab()).data_coverage.backfill?.done === true, { timeoutMs: 240_000, intervalMs: 1_000 });
 
     const idle = await waitFor('promo to be named idle', async () => {
