@@ -99,7 +99,7 @@ export class Agent {
     this.publisher = new Publisher(options.clusterId, bus, spool, { maxBytes: options.spoolMaxBytes, log });
     this.inventory = new InventoryService(kubernetes, this.state, this.publisher, { ...common, random: Math.random });
     this.usage = options.usageModes(() => mayAll(kubernetes, [{ verb: 'get', resource: 'nodes', subresource: 'proxy' }]))
-      .then((modes) => new UsageService(this.state, ports.usage, this.publisher, { ...common, modes, scrapeSeconds: options.scrapeSeconds }));
+      .then((modes) => new UsageService(this.state, ports.usage, this.publisher, spool, { ...common, modes, scrapeSeconds: options.scrapeSeconds }));
     this.requests = new RequestsService(kubernetes, this.state, this.publisher, spool, {
       ...common, namespace: options.ingressNamespace, selector: options.ingressSelector, rules: options.classRules, acceptsClass: options.acceptsClass,
       apiAnswers: async () => { await kubernetes.get('/version'); },

@@ -14,7 +14,7 @@ class Refused extends Error {
 }
 
 /** Nodes whose containers use 250 millicores, read at whatever time the clock shows. */
-function setting({ nodes = 2, modes = ['direct', 'node-proxy', 'metrics-api'] as readonly UsageMode[], scrapeSeconds = 15 } = {}) {
+function setting({ nodes = 2, modes = ['direct', 'node-proxy', 'metrics-api'] as readonly UsageMode[], scrapeSeconds = 15, memory = { state: null as unknown } } = {}) {
   const state = new InventoryState();
   const clock = { nowMs: T };
   const addNode = (i: number) => state.upsert('nodes', {
@@ -73,7 +73,7 @@ function setting({ nodes = 2, modes = ['direct', 'node-proxy', 'metrics-api'] as
       network.push(...Array.from(batch.receive_bytes_per_second_plus_one));
     },
     coverage: async ({ type, reason, count }) => { coverage.push({ type, reason, count }); },
-  }, {
+  }, { readState: async () => memory.state, writeState: async (_, value) => { memory.state = value; } }, {
     modes, scrapeSeconds, log: { info: () => undefined, warn: () => undefined }, now: () => clock.nowMs,
     delay: async (ms) => {
       for (let i = 0; i < 12; i++) await new Promise((resolve) => { setImmediate(resolve); });
@@ -139,6 +139,15 @@ describe('usage', () => {
     await run(400);
     expect(service.mode).toBe('node-proxy');
     expect(coverage.filter(({ type }) => type === 'source_change').map(({ reason }) => reason)).toContain('usage is read by node-proxy');
+  });
+
+  it('is told once, though an agent that starts again can still tell what young containers did', async () => {
+    const memory: { state: unknown } = { state: { last_minute: MINUTE + 1 } };
+    const { run, samples } = setting({ memory });
+    await run(300);
+    expect(samples.length).toBeGreaterThan(0);
+    expect(samples.every(({ minute }) => minute > 1)).toBe(true);
+    expect(memory.state).toEqual({ last_minute: MINUTE + Math.max(...samples.map(({ minute }) => minute)) });
   });
 
   it('does with what a kubelet has', async () => {

@@ -24,6 +24,12 @@ export interface UsageOutlet {
   coverage(event: Omit<CoverageEvent, 'version' | 'id'>): Promise<void>;
 }
 
+/** What is kept over restarts. */
+export interface UsageMemory {
+  readState(name: string): Promise<unknown>;
+  writeState(name: string, value: unknown): Promise<void>;
+}
+
 export interface UsageOptions {
   /** Modes to try, in this order; the first that answers is used. */
   readonly modes: readonly UsageMode[];
@@ -33,6 +39,7 @@ export interface UsageOptions {
   readonly now?: () => number;
 }
 
+const STATE_FILE = 'usage.json';
 /** Nodes asked when a mode is tried. */
 const PROBED_NODES = 3;
 /** What tells network, volumes and throttling is asked for this often: it is dear for the kubelet. */
@@ -81,16 +88,21 @@ export class UsageService {
   private flushedAtMs = 0;
   private gapsAtMs = 0;
   private lastSuccessMs = 0;
+  /** Minutes up to this one were told by an earlier process: a sample is told once. */
+  private toldMinute = -Infinity;
+  private lastMinute = -Infinity;
   private readonly lost = { startMs: Infinity, endMs: -Infinity, count: 0 };
   private readonly now: () => number;
 
-  constructor(private readonly state: InventoryState, private readonly ports: UsagePorts, private readonly outlet: UsageOutlet, private readonly options: UsageOptions) {
+  constructor(private readonly state: InventoryState, private readonly ports: UsagePorts, private readonly outlet: UsageOutlet, private readonly memory: UsageMemory, private readonly options: UsageOptions) {
     this.now = options.now ?? Date.now;
   }
 
   /** Samples until the signal aborts; then hands over what is complete. */
   async run(signal: AbortSignal): Promise<void> {
     this.flushedAtMs = this.now();
+    const kept = (await this.memory.readState(STATE_FILE)) as { last_minute?: unknown } | null;
+    if (typeof kept?.last_minute === 'number') this.toldMinute = kept.last_minute;
     while (!signal.aborted) {
       if (this.mode === null) await this.chooseMode(null);
       if (this.mode === null) await this.options.delay(10_000, signal);
@@ -268,8 +280,8 @@ export class UsageService {
 
   private take({ containers, pods }: MinuteSamples): void {
     const sinceMs = this.now();
-    for (const container of containers) if (!this.resolve({ sinceMs, container })) this.hold({ sinceMs, container });
-    for (const pod of pods) if (!this.resolve({ sinceMs, pod })) this.hold({ sinceMs, pod });
+    for (const container of containers.filter(({ minute }) => minute > this.toldMinute)) if (!this.resolve({ sinceMs, container })) this.hold({ sinceMs, container });
+    for (const pod of pods.filter(({ minute }) => minute > this.toldMinute)) if (!this.resolve({ sinceMs, pod })) this.hold({ sinceMs, pod });
   }
 
   private hold(sample: Unresolved): void {
@@ -331,6 +343,8 @@ export class UsageService {
     this.counters.samples += samples.length + podSamples.length;
     const source = this.mode === 'metrics-api' ? 'metrics_api' : 'kubelet';
     for (const draft of usageDrafts(source, samples, podSamples)) await this.outlet.publish('usage', (name) => encodeUsage(draft, name), { covers: usageCovers(draft) });
+    for (const { minute } of [...samples, ...podSamples]) this.lastMinute = Math.max(this.lastMinute, minute);
+    await this.memory.writeState(STATE_FILE, { last_minute: this.lastMinute });
   }
 }
 
