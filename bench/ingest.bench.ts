@@ -14,8 +14,11 @@ import type { FromPublisher, ToPublisher } from './ingest/publisher.js';
 
 const CLUSTER = 'bench';
 const CONTAINERS = 10_000;
-/** Batches that the publisher is ahead of the fold at most: about five hours of the cluster's data. */
-const OUTSTANDING = 6_000;
+/** Batches that the publisher may be ahead of the fold: at first, at least, and at most. */
+const OUTSTANDING = { first: 2_400, least: 1_500, most: 20_000 } as const;
+/** The load is raised while a batch is folded within this time at the median, and lowered when it is not: the greatest load without a growing queue. */
+const MEDIAN_MS = 5_000;
+const ADAPT_MS = 2_000;
 const WARM_UP_SECONDS = 15;
 const DAY_MS = 86_400_000;
 
@@ -111,7 +114,7 @@ async function run({ log, args }: BenchmarkContext): Promise<Figures> {
     publisher.on('message', (message: FromPublisher) => { published = message; });
     const tell = (message: ToPublisher) => publisher.connected && publisher.send(message);
     const firstDayMs = Math.floor(Date.now() / DAY_MS - 60) * DAY_MS;
-    tell({ type: 'start', natsUrl: nats.url, clusterId: CLUSTER, containers, seed: 7, firstMinute: firstDayMs / 60_000, outstanding: OUTSTANDING, valuesPerMinute: rate });
+    tell({ type: 'start', natsUrl: nats.url, clusterId: CLUSTER, containers, seed: 7, firstMinute: firstDayMs / 60_000, outstanding: OUTSTANDING.first, valuesPerMinute: rate });
 
     const allMetrics = async (): Promise<Map<string, number>> => {
       const sum = new Map<string, number>();
@@ -128,6 +131,14 @@ async function run({ log, args }: BenchmarkContext): Promise<Figures> {
     const folded = (metrics: Map<string, number>) => metrics.get('upid_publish_to_folded_ms_count') ?? 0;
 
     let latest = await allMetrics();
+    let outstanding: number = OUTSTANDING.first;
+    let adapted = { at: performance.now(), metrics: latest };
+    const adapt = () => {
+      if (performance.now() - adapted.at < ADAPT_MS) return;
+      const median = quantileBetween(adapted.metrics, latest, 'upid_publish_to_folded_ms', 0.5);
+      adapted = { at: performance.now(), metrics: latest };
+      if (median !== null) outstanding = Math.round(Math.min(OUTSTANDING.most, Math.max(OUTSTANDING.least, outstanding * (median > MEDIAN_MS ? 0.9 : 1.1))));
+    };
     const until = async (condition: () => boolean, limitMs: number, what: string) => {
       const deadline = performance.now() + limitMs;
       let nextLine = performance.now() + 10_000;
@@ -136,7 +147,8 @@ async function run({ log, args }: BenchmarkContext): Promise<Figures> {
         for (const child of services) if (child.exitCode !== null) throw new Error(`intelligence ended: ${(await readFile(join(dir, 'intelligence-0.log'), 'utf8')).slice(-2000)}`);
         await delay(250);
         latest = await allMetrics();
-        tell({ type: 'folded', batches: folded(latest) });
+        adapt();
+        tell({ type: 'folded', batches: folded(latest), outstanding });
         if (performance.now() > nextLine) {
           nextLine += 10_000;
           log(`${published.minutes} minutes of the cluster published, ${published.batches} batches; stored ${latest.get('upid_batches_stored') ?? 0}, folded ${folded(latest)}`);

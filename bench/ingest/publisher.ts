@@ -5,12 +5,13 @@ import { ClusterLoad } from './cluster-load.js';
 /** What the benchmark tells its publisher … */
 export type ToPublisher =
   | { readonly type: 'start'; readonly natsUrl: string; readonly clusterId: string; readonly containers: number; readonly seed: number; readonly firstMinute: number; readonly outstanding: number; readonly valuesPerMinute: number | null }
-  | { readonly type: 'folded'; readonly batches: number }
+  | { readonly type: 'folded'; readonly batches: number; readonly outstanding: number }
   | { readonly type: 'stop' };
 /** … and hears of it. */
 export type FromPublisher = { readonly type: 'published'; readonly batches: number; readonly values: number; readonly bytes: number; readonly minutes: number; readonly stopped: boolean };
 
 let folded = 0;
+let outstanding = 0;
 let stopping = false;
 let wake: () => void = () => undefined;
 
@@ -19,6 +20,7 @@ async function publish(order: Extract<ToPublisher, { type: 'start' }>): Promise<
   const load = new ClusterLoad(order.containers, order.seed);
   const epoch = crypto.getRandomValues(new Uint8Array(16));
   const epochName = Buffer.from(epoch).toString('hex');
+  outstanding = order.outstanding;
   const subject = subjects.agent(order.clusterId, 'usage');
   let batches = 0;
   let bytes = 0;
@@ -28,7 +30,7 @@ async function publish(order: Extract<ToPublisher, { type: 'start' }>): Promise<
   const started = performance.now();
   while (!stopping) {
     // Closed loop: no further ahead of the fold than told; with a rate, no faster than that.
-    while (!stopping && batches - folded > order.outstanding) await new Promise<void>((resolve) => { wake = resolve; });
+    while (!stopping && batches - folded > outstanding) await new Promise<void>((resolve) => { wake = resolve; });
     if (order.valuesPerMinute !== null) {
       const due = started + ((minutes * load.valuesPerMinute) / order.valuesPerMinute) * 60_000;
       const wait = due - performance.now();
@@ -47,7 +49,7 @@ async function publish(order: Extract<ToPublisher, { type: 'start' }>): Promise<
 }
 
 process.on('message', (message: ToPublisher) => {
-  if (message.type === 'folded') folded = message.batches;
+  if (message.type === 'folded') ({ batches: folded, outstanding } = message);
   else if (message.type === 'stop') stopping = true;
   else publish(message).catch((error: unknown) => { console.error(error); process.exit(1); });
   wake();

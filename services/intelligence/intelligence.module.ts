@@ -18,6 +18,7 @@ import { IngestService, MOST_WAITING } from './ingest/ingest.service.js';
 import { HistoryRepository } from './insight/history.repository.js';
 import { InsightHandler } from './insight/insight.handler.js';
 import { InsightService } from './insight/insight.service.js';
+import { RangeService } from './insight/range.service.js';
 
 const POD_HOURS: TimeTable = { table: 'pod_hour', timeColumn: 'hour', chunkDays: 1, retentionDays: 90, columnstore: { afterDays: 2, segmentBy: ['pod'], orderBy: 'hour' } };
 const WORKLOAD_HOURS: TimeTable = { table: 'workload_hour', timeColumn: 'hour', chunkDays: 7, retentionDays: 396, columnstore: { afterDays: 14, segmentBy: ['workload'], orderBy: 'hour' } };
@@ -67,7 +68,7 @@ export class IntelligenceModule {
     const history = new HistoryRepository(database);
     const assessments = new AssessmentRepository(database, outbox, platform.leases);
     const assessment = new AssessmentService(history, assessments, platform.inventory, platform.leases, options.policy, log, { holder: randomUUID(), nowMs, assessMs: options.assessSeconds * 1000 });
-    const insight = new InsightService(history, platform.inventory, assessments, coverage, cache, options.policy, nowMs);
+    const insight = new InsightService(history, new RangeService(history), platform.inventory, assessments, coverage, cache, options.policy, nowMs);
     platform.loop('fold', 250, () => fold.step());
     platform.loop('fold-days', 5_000, () => fold.stepDays());
     platform.loop('assess', Math.min(5_000, options.assessSeconds * 1000), () => assessment.step());

@@ -3,22 +3,17 @@ import {
 } from '@upid/contracts';
 import type { Cache, InventoryMirror } from '@upid/platform';
 import type { AssessmentRepository } from '../assessment/assessment.repository.js';
-import { containerSummary, factorsOf, floorsOf, HISTORY_DAYS, judgePod, judgeWorkload, limitsOf, loadSummary, profileOf, requestSummary, signalsOf, type Profile, type WorkloadFacts } from '../assessment/facts.js';
+import { containerSummary, factorsOf, floorsOf, judgePod, judgeWorkload, limitsOf, loadSummary, profileOf, requestSummary, signalsOf, type WorkloadFacts } from '../assessment/facts.js';
 import { clusterObjects, dependenciesOf, limitsOfWorkload, zoneOf, type ClusterObjects } from '../assessment/objects.js';
-import { knownMinutes, openHoursOf, type OpenHours } from '../assessment/window.js';
-import { aggregateWorkload, mergeAggregate, newAggregate, unpackAggregate, unpackLoad, type Aggregate } from '../fold/aggregate.js';
-import { Grid } from '../fold/grid.js';
-import { latestValues, parseLatest } from '../fold/latest.js';
-import { requestLines, shardOf, unpackCells, unpackPodHour, unpackRequestHour } from '../fold/segment.js';
+import { knownMinutes } from '../assessment/window.js';
+import type { Aggregate } from '../fold/aggregate.js';
+import { parseLatest } from '../fold/latest.js';
 import { countRest, type RestMinutes } from '../idle/activity.js';
 import type { CoverageRepository } from '../ingest/coverage.repository.js';
 import type { ClusterRow, HistoryRepository, HourInfo, StoredPod } from './history.repository.js';
-import { anomaliesOf, bitsIn, criticalityOf, efficiencyByHour, loadShapeOf, meansOf, patternsOf, performanceOf, trendOf, userImpactScore, type HourLoad } from './measures.js';
+import { emptyData, floorHour, LATEST_MS, type Range, type RangeData, type RangeService, type StoredWorkload } from './range.service.js';
+import { anomaliesOf, bitsIn, criticalityOf, efficiencyByHour, exhaustionOf, loadShapeOf, meansOf, patternsOf, performanceOf, predictionsOf, trendOf, userImpactScore, type Series } from './measures.js';
 
-/** A range at least this long is taken in whole hours; a shorter one to the minute. */
-const WHOLE_HOURS_MS = 24 * HOUR_MS;
-/** A cluster's range longer than this is summed from days, and from hours at its ends. */
-const WHOLE_DAYS_MS = 48 * HOUR_MS;
 const OOM_MS = 7 * DAY_MS;
 /** Anomalies older than this, counted from the range's end, are left out. */
 const ANOMALY_MS = 7 * DAY_MS;
@@ -27,29 +22,16 @@ const LISTED_PODS = 50;
 const POD_USAGE_MS = 24 * HOUR_MS;
 /** Longest gaps and events are told of this many days. */
 const GAP_DAYS = 30;
-/** Latest values are as old as this at most. */
-const LATEST_MS = 15 * MINUTE_MS;
-
-interface Range { readonly startMs: number; readonly endMs: number }
-
-/** A workload's or pod's minutes over a range. */
-interface RangeData {
-  readonly aggregate: Aggregate;
-  readonly loads: HourLoad[];
-}
 
 /** What has been resolved of a question. */
-interface Subject {
-  readonly cluster: ClusterRow | null;
+interface Subject extends StoredWorkload {
   readonly objects: ClusterObjects;
-  readonly ref: WorkloadRef;
-  readonly number: number | null;
 }
 
 /** Answers what intelligence is asked. Figures come from the stored hours at the moment of the question. */
 export class InsightService {
   constructor(
-    private readonly history: HistoryRepository, private readonly inventory: InventoryMirror, private readonly assessments: AssessmentRepository, private readonly coverageEvents: CoverageRepository, private readonly cache: Cache,
+    private readonly history: HistoryRepository, private readonly ranges: RangeService, private readonly inventory: InventoryMirror, private readonly assessments: AssessmentRepository, private readonly coverageEvents: CoverageRepository, private readonly cache: Cache,
     private readonly policy: Policy, private readonly nowMs: () => number,
   ) {}
 
@@ -65,16 +47,17 @@ export class InsightService {
     if (uid === undefined) throw new UpidError('not_found', `There is no pod ${request.pod_name} in namespace ${request.namespace} of cluster ${request.cluster_id}, and none is remembered.`);
     const ref = named?.body.workload ?? (await this.refOf(cluster as ClusterRow, pod as StoredPod));
     const subject = await this.subject(request.cluster_id, cluster, ref);
-    const workload = await this.workloadData(subject, range);
-    const facts = await this.factsOf(subject, workload, range);
-    const own = pod && cluster ? await this.podData(cluster, pod, ref, range) : emptyData(range);
+    const workload = await this.ranges.workloadData(subject, range);
+    const days = await this.ranges.daysOf(subject, range);
+    const facts = this.factsOf(subject, workload, range, days);
+    const own = pod && cluster ? await this.ranges.podData(cluster, pod, ref, range) : emptyData(range);
     const floors = floorsOf(facts.profile, facts.window);
     const rest: RestMinutes = { known: 0, atRest: 0 };
     if (floors.pod) for (const { load } of own.loads) countRest(load, floors.pod, rest);
     const judgement = judgePod({ minutes: own.loads.reduce((sum, { load }) => sum + knownMinutes(load), 0), rest }, judgeWorkload(facts, this.policy), facts, this.policy);
     const oomKills = (subject.objects.oomKills.get(workloadKey(ref)) ?? []).filter((kill) => kill.pod_uid === uid);
     const containers = named?.body.containers ?? [];
-    const insight = this.insightOf(subject, judgement, facts, workload, own, range, { uid, oomKills: oomKills.map((kill) => kill.container), containers });
+    const insight = this.insightOf(subject, judgement, facts, workload, own, range, { uid, oomKills: oomKills.map((kill) => kill.container), containers }, days);
     return { pod: { uid, name: request.pod_name, namespace: request.namespace, node_name: named?.body.node_name ?? null }, insight };
   }
 
@@ -84,13 +67,14 @@ export class InsightService {
     const ref = await this.findWorkload(request.cluster_id, cluster, request.namespace, request.kind, request.name);
     const key = workloadKey(ref);
     const subject = await this.subject(request.cluster_id, cluster, ref);
-    const data = await this.workloadData(subject, range);
-    const facts = await this.factsOf(subject, data, range);
+    const data = await this.ranges.workloadData(subject, range);
+    const days = await this.ranges.daysOf(subject, range);
+    const facts = this.factsOf(subject, data, range, days);
     const judgement = judgeWorkload(facts, this.policy);
     const stored = await this.assessments.of(request.cluster_id, key);
     const oomKills = (subject.objects.oomKills.get(key) ?? []).map((kill) => kill.container);
     const object = subject.objects.workloads.get(key) ?? null;
-    const insight = this.insightOf(subject, judgement, facts, data, data, range, { uid: object?.uid ?? null, oomKills, containers: object?.containers ?? [] });
+    const insight = this.insightOf(subject, judgement, facts, data, data, range, { uid: object?.uid ?? null, oomKills, containers: object?.containers ?? [] }, days);
     const hourly = meansOf(data.loads, 'cpuMillicores', 60);
     const requests = insight.requests;
     return {
@@ -104,7 +88,7 @@ export class InsightService {
     const cluster = await this.clusterOf(request.cluster_id);
     const ref = await this.findWorkload(request.cluster_id, cluster, request.workload.namespace, request.workload.kind, request.workload.name);
     const subject = await this.subject(request.cluster_id, cluster, ref);
-    const hours = await this.workloadHours(subject, { startMs: floorHour(range.startMs), endMs: range.endMs });
+    const hours = await this.ranges.workloadHours(subject, { startMs: floorHour(range.startMs), endMs: range.endMs });
     const kills = subject.objects.oomKills.get(workloadKey(ref)) ?? [];
     const names = new Set([...hours.flatMap(({ aggregate }) => aggregate.containers.map((each) => each.name)), ...kills.map((kill) => kill.container)]);
     return {
@@ -151,25 +135,9 @@ export class InsightService {
       if (value) found.set(uid, value);
     });
     // Without the cache the cells of the last windows tell the same.
-    if (cluster && this.cache.state !== 'ready') for (const [uid, value] of await this.latestFromCells(cluster)) if (uids.includes(uid)) found.set(uid, value);
+    if (cluster && this.cache.state !== 'ready') for (const [uid, value] of await this.ranges.latestFromCells(cluster, this.nowMs())) if (uids.includes(uid)) found.set(uid, value);
     const oldest = (this.nowMs() - LATEST_MS) / MINUTE_MS;
     return { pods: [...found].filter(([, value]) => value.minute >= oldest).map(([uid, value]) => ({ uid, minute: toTimestamp(value.minute * MINUTE_MS), cpu_millicores: value.cpuMillicores, memory_bytes: value.memoryBytes })) };
-  }
-
-  private async latestFromCells(cluster: ClusterRow): Promise<Map<string, NonNullable<ReturnType<typeof parseLatest>>>> {
-    const nowMs = this.nowMs();
-    const cells = await this.history.cells(cluster.number, [floorHour(nowMs - LATEST_MS), floorHour(nowMs)].filter((hour, i, all) => all.indexOf(hour) === i), null);
-    const values = new Map<string, NonNullable<ReturnType<typeof parseLatest>>>();
-    const grid = new Grid();
-    for (const [hourMs, rows] of Map.groupBy(cells, (cell) => cell.hourMs)) {
-      grid.reset(hourMs / MINUTE_MS, 60);
-      for (const row of rows) unpackCells(row.data, grid, row.window * 5);
-      for (const [uid, text] of latestValues(grid)) {
-        const value = parseLatest(text);
-        if (value && value.minute >= (values.get(uid)?.minute ?? 0)) values.set(uid, value);
-      }
-    }
-    return values;
   }
 
   async clusterInsight(request: QueryParsed<'intelligence', 'cluster'>): Promise<ClusterInsight> {
@@ -181,7 +149,7 @@ export class InsightService {
     if (request.namespace !== null && !objects.namespaces.has(request.namespace) && ![...objects.pods.keys()].some((key) => parseWorkloadKey(key).namespace === request.namespace)) {
       throw new UpidError('not_found', `There is no namespace ${request.namespace} in cluster ${clusterId}.`);
     }
-    const totals = cluster ? await this.totals(cluster, range) : new Map<string, Aggregate>();
+    const totals = cluster ? await this.ranges.totals(cluster, range) : new Map<string, Aggregate>();
     const pods = [...objects.pods].flatMap(([key, all]) => (within(parseWorkloadKey(key).namespace) ? all : []));
     const told = stored.filter((each) => within(each.assessment.workload.namespace));
     const usageMinutes = cluster ? (await this.history.hours(cluster.number, floorHour(range.startMs), range.endMs)) : [];
@@ -304,91 +272,9 @@ export class InsightService {
     return last.ref;
   }
 
-  /** A workload's hours over a range: packed ones as they are, cut and open ones from their samples. */
-  private async workloadHours(subject: Subject, range: Range): Promise<(HourLoad & { aggregate: Aggregate })[]> {
-    const { cluster, number, ref } = subject;
-    if (!cluster || number === null) return [];
-    const key = workloadKey(ref);
-    const fromHour = floorHour(range.startMs);
-    const hours = await this.history.hours(cluster.number, fromHour, range.endMs);
-    const cut = (hourMs: number) => range.endMs - range.startMs < WHOLE_HOURS_MS && (hourMs < range.startMs || hourMs + HOUR_MS > range.endMs);
-    const found: (HourLoad & { aggregate: Aggregate })[] = [];
-    const packed = hours.filter((hour) => hour.closed);
-    if (packed.length > 0) {
-      for (const row of await this.history.workloadHours(cluster.number, fromHour, range.endMs, [number])) {
-        if (cut(row.hourMs)) continue;
-        found.push({ hourMs: row.hourMs, load: unpackLoad(row.load), aggregate: unpackAggregate(row.aggregate) });
-      }
-    }
-    const grid = new Grid();
-    const take = (hourMs: number) => {
-      const pods = Array.from({ length: grid.pods }, (_, pod) => pod).filter((pod) => grid.workloads[grid.podWorkload[pod] as number] === key);
-      const lines = requestLines(grid, 0, 60).filter((line) => grid.workloads[grid.requestWorkload[line] as number] === key);
-      const from = cut(hourMs) ? Math.max(0, Math.floor((range.startMs - hourMs) / MINUTE_MS)) : 0;
-      const to = cut(hourMs) ? Math.min(60, Math.ceil((range.endMs - hourMs) / MINUTE_MS)) : 60;
-      found.push({ hourMs, ...aggregateWorkload(grid, pods, lines, from, to) });
-    };
-    for (const hour of packed.filter((each) => cut(each.hourMs))) {
-      const pods = new Map((await this.history.podsOfWorkload(number)).map((pod) => [pod.id, pod]));
-      grid.reset(hour.hourMs / MINUTE_MS, 60);
-      for (const row of await this.history.podHours(cluster.number, hour.hourMs, hour.hourMs + HOUR_MS, pods.keys())) unpackPodHour(row.samples, grid, grid.pod(uidBytes(pods.get(row.pod)?.uid as string), 0, grid.workload(key)));
-      for (const row of await this.history.workloadHours(cluster.number, hour.hourMs, hour.hourMs + HOUR_MS, [number])) if (row.requests) unpackRequestHour(row.requests, grid, grid.workload(key));
-      take(hour.hourMs);
-    }
-    const open = hours.filter((hour) => !hour.closed && hour.windows !== 0).map((hour) => hour.hourMs);
-    for (const [hourMs, cells] of Map.groupBy(await this.history.cells(cluster.number, open, shardOf(key)), (cell) => cell.hourMs)) {
-      grid.reset(hourMs / MINUTE_MS, 60);
-      for (const cell of cells) unpackCells(cell.data, grid, cell.window * 5, (each) => each === key);
-      take(hourMs);
-    }
-    return found.sort((a, b) => a.hourMs - b.hourMs);
-  }
-
-  private async workloadData(subject: Subject, range: Range): Promise<RangeData> {
-    const data = emptyData(range);
-    for (const hour of await this.workloadHours(subject, range)) {
-      mergeAggregate(data.aggregate, hour.aggregate);
-      data.loads.push({ hourMs: hour.hourMs, load: hour.load });
-    }
-    return data;
-  }
-
-  /** One pod's own minutes over a range, from its samples. */
-  private async podData(cluster: ClusterRow, pod: StoredPod, ref: WorkloadRef, range: Range): Promise<RangeData> {
-    const data = emptyData(range);
-    const key = workloadKey(ref);
-    const uid = uidBytes(pod.uid);
-    const grid = new Grid();
-    const take = (hourMs: number) => {
-      const own = grid.pod(uid, 0, grid.workload(key));
-      const { aggregate, load } = aggregateWorkload(grid, [own], [], clamp((range.startMs - hourMs) / MINUTE_MS), clamp((range.endMs - hourMs) / MINUTE_MS));
-      mergeAggregate(data.aggregate, aggregate);
-      data.loads.push({ hourMs, load });
-    };
-    for (const row of await this.history.podHours(cluster.number, floorHour(range.startMs), range.endMs, [pod.id])) {
-      grid.reset(row.hourMs / MINUTE_MS, 60);
-      unpackPodHour(row.samples, grid, grid.pod(uid, 0, grid.workload(key)));
-      take(row.hourMs);
-    }
-    const open = (await this.history.hours(cluster.number, floorHour(range.startMs), range.endMs)).filter((hour) => !hour.closed && hour.windows !== 0).map((hour) => hour.hourMs);
-    for (const [hourMs, cells] of Map.groupBy(await this.history.cells(cluster.number, open, shardOf(key)), (cell) => cell.hourMs)) {
-      grid.reset(hourMs / MINUTE_MS, 60);
-      for (const cell of cells) unpackCells(cell.data, grid, cell.window * 5, (each) => each === key);
-      take(hourMs);
-    }
-    return data;
-  }
-
-  private async profile(subject: Subject, range: Range): Promise<Profile | null> {
-    if (!subject.cluster || subject.number === null) return null;
-    const fromMs = Math.floor(range.startMs / DAY_MS) * DAY_MS - HISTORY_DAYS * DAY_MS;
-    const days = await this.history.workloadDays(subject.cluster.number, fromMs, range.endMs + DAY_MS, [subject.number]);
-    return days.length === 0 ? null : profileOf(days.map((day) => unpackAggregate(day.aggregate)), range.startMs, range.endMs, zoneOf(subject.objects, workloadKey(subject.ref)));
-  }
-
-  private async factsOf(subject: Subject, data: RangeData, range: Range): Promise<WorkloadFacts> {
+  private factsOf(subject: Subject, data: RangeData, range: Range, days: readonly Aggregate[]): WorkloadFacts {
     const key = workloadKey(subject.ref);
-    const profile = await this.profile(subject, range);
+    const profile = days.length === 0 ? null : profileOf(days, range.startMs, range.endMs, zoneOf(subject.objects, key));
     const floors = floorsOf(profile, data.aggregate);
     const rest: RestMinutes = { known: 0, atRest: 0 };
     if (floors.load) for (const { load } of data.loads) countRest(load, floors.load, rest);
@@ -399,21 +285,25 @@ export class InsightService {
   }
 
   /** What is told of a workload or pod: `own` are its minutes, `workload` those of the workload that its requests belong to. */
-  private insightOf(subject: Subject, judgement: Judgement, facts: WorkloadFacts, workload: RangeData, own: RangeData, range: Range, of: { uid: string | null; oomKills: readonly string[]; containers: readonly ContainerObject[] }): Insight {
+  private insightOf(subject: Subject, judgement: Judgement, facts: WorkloadFacts, workload: RangeData, own: RangeData, range: Range, of: { uid: string | null; oomKills: readonly string[]; containers: readonly ContainerObject[] }, days: readonly Aggregate[]): Insight {
     const { aggregate } = own;
     const usage = loadSummary(aggregate);
     const requests = requestSummary(workload.aggregate);
     const signals = signalsOf(aggregate, of.containers.length > 0 ? limitsOf(of.containers) : facts.limits, of.oomKills.length);
     const hourly = meansOf(own.loads, 'cpuMillicores', 60);
     const since = range.endMs - ANOMALY_MS;
+    const memory = meansOf(own.loads, 'memoryBytes', 5);
+    // A limit bounds one pod: of a workload the sum over its pods meets none.
+    const exhaustion = own === workload ? null : exhaustionOf(memory, sumOrNull(of.containers.filter((each) => each.role !== 'init').map((each) => each.limits.memory_bytes)));
+    const predictions = predictionsOf(hourlyCpu(days, range.endMs), 'cpu_millicores');
     const labels = subject.objects.workloads.get(workloadKey(subject.ref))?.labels ?? {};
     return {
       workload: subject.ref, uid: of.uid, judgement, usage,
       containers: aggregate.containers.map((container) => ({ name: container.name, usage: containerSummary(container), oom_kills: of.oomKills.filter((name) => name === container.name).length })),
-      requests, idle_periods: facts.profile?.idlePeriods ?? null, time_zone: facts.zone.name, performance: performanceOf(usage, aggregate, signals.memoryOfLimit, of.oomKills.length), patterns: patternsOf(hourly, facts.zone),
-      anomalies: [...anomaliesOf(meansOf(own.loads, 'cpuMillicores', 5), 'cpu_millicores', 'millicores', 1, since), ...anomaliesOf(meansOf(own.loads, 'memoryBytes', 5), 'memory_bytes', 'bytes', 1_048_576, since)].slice(0, 20),
-      trends: { usage: trendOf(hourly, 'CPU'), efficiency: trendOf(efficiencyByHour(workload.aggregate), 'Business requests a CPU second') }, predictions: null,
-      user_impact_score: userImpactScore(requests), business_criticality: criticalityOf(labels, requests), coverage: coverageOf(aggregate, workload.aggregate, range, facts),
+      requests, idle_periods: facts.profile?.idlePeriods ?? null, time_zone: facts.zone.name, performance: performanceOf(usage, aggregate, signals.memoryOfLimit, of.oomKills.length, exhaustion), patterns: patternsOf(hourly, facts.zone),
+      anomalies: [...anomaliesOf(meansOf(own.loads, 'cpuMillicores', 5), 'cpu_millicores', 'millicores', 1, since), ...anomaliesOf(memory, 'memory_bytes', 'bytes', 1_048_576, since)].slice(0, 20),
+      trends: { usage: trendOf(hourly, 'CPU'), efficiency: trendOf(efficiencyByHour(workload.aggregate), 'Business requests a CPU second') }, predictions,
+      user_impact_score: userImpactScore(requests), business_criticality: criticalityOf(labels, requests), coverage: coverageOf(aggregate, workload.aggregate, range, facts, predictions === null),
     };
   }
 
@@ -426,45 +316,14 @@ export class InsightService {
     const usage = new Map<string, UsageSummary>();
     for (const pod of listed) {
       const known = stored.get(pod.uid);
-      if (known && subject.cluster) usage.set(pod.uid, loadSummary((await this.podData(subject.cluster, known, subject.ref, recent)).aggregate));
+      if (known && subject.cluster) usage.set(pod.uid, loadSummary((await this.ranges.podData(subject.cluster, known, subject.ref, recent)).aggregate));
     }
     return running.map((pod) => ({ uid: pod.uid, name: pod.name, node_name: pod.node_name, judgement: judged.get(pod.uid) ?? judgement, usage: usage.get(pod.uid) ?? NO_USAGE }));
-  }
-
-  /** Every workload's sums over a range: of days where it is long, of hours at its ends, of cells where hours are open. */
-  private async totals(cluster: ClusterRow, range: Range): Promise<Map<string, Aggregate>> {
-    const keys = await this.history.workloadKeys(cluster.number);
-    const totals = new Map<string, Aggregate>();
-    const add = (key: string, aggregate: Aggregate) => {
-      let total = totals.get(key);
-      if (!total) totals.set(key, (total = newAggregate(0, 0)));
-      mergeAggregate(total, aggregate);
-    };
-    const startHour = floorHour(range.startMs);
-    let fromMs = startHour;
-    const addHours = async (from: number, to: number) => {
-      for (const row of await this.history.workloadHours(cluster.number, from, to, null)) add(keys.get(row.workload) as string, unpackAggregate(row.aggregate));
-    };
-    if (range.endMs - range.startMs > WHOLE_DAYS_MS) {
-      const firstDay = Math.ceil(range.startMs / DAY_MS) * DAY_MS;
-      const today = Math.floor(range.endMs / DAY_MS) * DAY_MS;
-      for (const row of await this.history.workloadDays(cluster.number, firstDay, today, keys.keys())) add(keys.get(row.workload) as string, unpackAggregate(row.aggregate));
-      await addHours(startHour, firstDay);
-      fromMs = today;
-    }
-    await addHours(fromMs, range.endMs);
-    const open = (await this.history.hours(cluster.number, fromMs, range.endMs)).filter((hour) => !hour.closed && hour.windows !== 0).map((hour) => hour.hourMs);
-    const found = new Map<string, OpenHours>();
-    openHoursOf(new Grid(), await this.history.cells(cluster.number, open, null), found);
-    for (const [key, hours] of found) for (const aggregate of hours.aggregates) add(key, aggregate);
-    return totals;
   }
 }
 
 const NO_USAGE: UsageSummary = { cpu_millicores: null, memory_bytes: null, network_bytes_per_second: null, throttled_minutes_share: null, covered_minutes: 0 };
 
-const floorHour = (ms: number) => ms - (ms % HOUR_MS);
-const clamp = (minute: number) => Math.min(60, Math.max(0, Math.ceil(minute)));
 const share = (part: number, whole: number) => (whole > 0 ? Math.min(1, part / whole) : 0);
 
 /** Bits of an hour's minutes within a range. */
@@ -484,21 +343,37 @@ function rangeOf(request: { readonly start: string; readonly end: string }): Ran
   return range;
 }
 
-function emptyData(range: Range): RangeData {
-  const startHour = floorHour(range.startMs);
-  return { aggregate: newAggregate(startHour / MINUTE_MS, (Math.ceil((range.endMs - startHour) / HOUR_MS)) * 60), loads: [] };
+/** Weeks of hours that a prediction rests on. */
+const PREDICTION_DAYS = 42;
+
+/** Hourly means of a workload's CPU from its days, up to the last hour that is known. */
+function hourlyCpu(days: readonly Aggregate[], endMs: number): Series {
+  const startMs = Math.floor(endMs / DAY_MS) * DAY_MS - PREDICTION_DAYS * DAY_MS;
+  const hours = Math.floor((endMs - startMs) / HOUR_MS);
+  const values = new Float64Array(hours).fill(Number.NaN);
+  let last = 0;
+  for (const day of days) {
+    for (let hour = 0; hour < 24; hour++) {
+      const at = (day.startMinute * MINUTE_MS - startMs) / HOUR_MS + hour;
+      const sum = (field: Float64Array) => field.subarray(hour * 4, hour * 4 + 4).reduce((a, b) => a + b, 0);
+      const minutes = sum(day.quarters.minutes);
+      if (at < 0 || at >= hours || minutes === 0) continue;
+      values[at] = sum(day.quarters.cpuMillicoreMinutes) / minutes;
+      last = Math.max(last, at + 1);
+    }
+  }
+  return { timesMs: Float64Array.from({ length: last }, (_, i) => startMs + i * HOUR_MS), values: values.subarray(0, last) };
 }
 
-function uidBytes(uid: string): Uint8Array {
-  return Buffer.from(uid.replaceAll('-', ''), 'hex');
-}
+const sumOrNull = (values: readonly (number | null)[]) => (values.length === 0 || values.some((value) => value === null) ? null : values.reduce<number>((sum, value) => sum + (value ?? 0), 0));
 
-function coverageOf(own: Aggregate, workload: Aggregate, range: Range, facts: WorkloadFacts): Coverage {
+function coverageOf(own: Aggregate, workload: Aggregate, range: Range, facts: WorkloadFacts, unpredicted: boolean): Coverage {
   const minutes = (range.endMs - range.startMs) / MINUTE_MS;
   const { quarters } = own;
   const known = Array.from(quarters.minutes, (each, i) => (each > 0 ? i : -1)).filter((i) => i >= 0);
   const at = (quarter: number) => toTimestamp((own.startMinute + quarter * 15) * MINUTE_MS);
-  const reasons: Record<string, string> = { predictions: 'nothing is predicted yet' };
+  const reasons: Record<string, string> = {};
+  if (unpredicted) reasons.predictions = 'fewer than seven days of hours are known';
   if (own.load.minutes === 0) reasons.usage = 'no usage was observed in the range';
   if (own.load.minutes > 0 && own.load.networkMinutes === 0) reasons.network = 'its network is not known (the host\'s network, or a source without it)';
   if (!workload.requests) reasons.requests = 'no request telemetry names this workload';

@@ -1,7 +1,7 @@
 import type { RequestSummary, UsageSummary } from '@upid/contracts';
 import { newAggregate, newContainerAggregate } from '../fold/aggregate.js';
 import { Zone } from '../idle/zone.js';
-import { anomaliesOf, bitsIn, criticalityOf, efficiencyByHour, loadShapeOf, meansOf, patternsOf, performanceOf, rankShare, trendOf, userImpactScore, type HourLoad, type Series } from './measures.js';
+import { anomaliesOf, bitsIn, criticalityOf, efficiencyByHour, exhaustionOf, loadShapeOf, meansOf, patternsOf, performanceOf, predictionsOf, rankShare, trendOf, userImpactScore, type HourLoad, type Series } from './measures.js';
 
 /** Monday 2026-01-05 00:00 UTC. */
 const MONDAY = Date.UTC(2026, 0, 5);
@@ -71,6 +71,30 @@ describe('patterns', () => {
     expect(rankShare([3, 4], [1, 2])).toBe(1);
     expect(rankShare([1, 2], [3, 4])).toBe(0);
     expect(rankShare([2], [1, 2, 3])).toBe(0.5);
+  });
+});
+
+describe('what is ahead', () => {
+  it('is told for a week, every six hours, with intervals that hold the value', () => {
+    const ahead = predictionsOf(hourly(24 * 21, (h) => 100 + 80 * Math.sin((2 * Math.PI * h) / 24) + 5 * noise(h)), 'cpu_millicores') ?? [];
+    expect(ahead).toHaveLength(28);
+    expect(ahead[0]).toMatchObject({ metric: 'cpu_millicores', at: new Date(MONDAY + (24 * 21 + 5) * HOUR).toISOString() });
+    for (const each of ahead) {
+      expect([each.low_95, each.low_80, each.value, each.high_80, each.high_95]).toEqual([each.low_95, each.low_80, each.value, each.high_80, each.high_95].sort((a, b) => a - b));
+      const hour = (Date.parse(each.at) - MONDAY) / HOUR;
+      expect(Math.abs(each.value - (102 + 80 * Math.sin((2 * Math.PI * hour) / 24)))).toBeLessThan(15);
+    }
+  });
+  it('is not told from less than a week', () => {
+    expect(predictionsOf(hourly(167, () => 5), 'cpu_millicores')).toBeNull();
+  });
+  it('says when memory that leaks meets its limit', () => {
+    const minutes = (of: (i: number) => number): Series => ({ timesMs: Float64Array.from({ length: 576 }, (_, i) => MONDAY + i * 300_000), values: Float64Array.from({ length: 576 }, (_, i) => of(i)) });
+    const leak = minutes((i) => 5e8 + i * 1e6 + 1e5 * noise(i));
+    expect(exhaustionOf(leak, 1.2e9)).toMatch(/^Memory rises by 11\.\d MiB an hour and meets its limit in about 1\d hours/);
+    expect(exhaustionOf(leak, null)).toBeNull();
+    expect(exhaustionOf(minutes((i) => 5e8 + 1e5 * noise(i)), 1.2e9)).toBeNull();
+    expect(performanceOf(usage(null), newAggregate(0, 0), null, 0, 'It leaks.')).toMatchObject({ findings: ['It leaks.'], likely_improvement: expect.stringMatching(/leak is to be mended/) });
   });
 });
 

@@ -2,6 +2,8 @@ import type { Aggregate, LoadMinutes } from '../fold/aggregate.js';
 import type { Zone } from '../idle/zone.js';
 import { detectAnomalies, type Anomaly } from '../series/anomalies/detector.js';
 import { describeTrend } from '../series/changes/trend.js';
+import { timeToExhaustion } from '../series/forecasts/exhaustion.js';
+import { forecast } from '../series/forecasts/forecast.js';
 import { autocorrelation } from '../series/statistics.js';
 import { toTimestamp, type Insight, type RequestSummary, type UsageSummary } from '@upid/contracts';
 
@@ -144,6 +146,33 @@ export function rankShare(a: readonly number[], b: readonly number[]): number {
   return above / (a.length * b.length);
 }
 
+/** Hours of history without which nothing is predicted, and every how many hours of the week ahead a prediction is told. */
+export const FORECAST_HOURS = 7 * 24;
+const TOLD_EVERY_HOURS = 6;
+
+/** A week ahead of an hourly series; null with less than a week of it known. */
+export function predictionsOf(hours: Series, metric: string): Insight['predictions'] {
+  if (hours.values.reduce((count, value) => count + (Number.isNaN(value) ? 0 : 1), 0) < FORECAST_HOURS) return null;
+  const ahead = forecast(hours.values, 3_600_000, { min: 0 });
+  if (!ahead) return null;
+  const [eighty, ninetyFive] = ahead.intervals;
+  const last = hours.timesMs.at(-1) as number;
+  return Array.from({ length: Math.floor(ahead.values.length / TOLD_EVERY_HOURS) }, (_, i) => {
+    const step = (i + 1) * TOLD_EVERY_HOURS - 1;
+    const at = (values: Float64Array | undefined) => values?.[step] ?? (ahead.values[step] as number);
+    return { metric, at: toTimestamp(last + (step + 1) * 3_600_000), value: ahead.values[step] as number, low_80: at(eighty?.low), high_80: at(eighty?.high), low_95: at(ninetyFive?.low), high_95: at(ninetyFive?.high) };
+  });
+}
+
+/** A sentence on when memory that only rises meets its limit; null where it does not rise, or in more than 30 days. */
+export function exhaustionOf(memory: Series, limitBytes: number | null): string | null {
+  if (limitBytes === null || limitBytes <= 0) return null;
+  const found = timeToExhaustion(memory.values, 300_000, limitBytes);
+  if (!found || found.hours > 30 * 24) return null;
+  const span = (value: number) => (value >= 48 ? `${(value / 24).toFixed(0)} days` : `${value.toFixed(0)} hours`);
+  return `Memory rises by ${(found.slopePerHour / 2 ** 20).toFixed(1)} MiB an hour and meets its limit in about ${span(found.hours)} (${span(found.earliestHours)} to ${found.latestHours === null ? 'never' : span(found.latestHours)}).`;
+}
+
 /** 0..10: twice the decimal logarithm of business requests a day; ten is 100,000 a day and more. Null where requests are unknown. */
 export function userImpactScore(requests: RequestSummary | null): number | null {
   if (!requests || requests.business_per_day === null) return null;
@@ -159,7 +188,7 @@ export function criticalityOf(labels: Readonly<Record<string, string>>, requests
 }
 
 /** What slows a workload down, in sentences, and what would likely help. */
-export function performanceOf(usage: UsageSummary, aggregate: Aggregate, memoryOfLimit: number | null, oomKills: number): Insight['performance'] {
+export function performanceOf(usage: UsageSummary, aggregate: Aggregate, memoryOfLimit: number | null, oomKills: number, exhaustion: string | null = null): Insight['performance'] {
   const findings: string[] = [];
   const improvements: string[] = [];
   const restarts = aggregate.containers.reduce((sum, each) => sum + each.restarts, 0);
@@ -171,6 +200,10 @@ export function performanceOf(usage: UsageSummary, aggregate: Aggregate, memoryO
   if (oomKills > 0) findings.push(`${oomKills} container${oomKills === 1 ? ' was' : 's were'} killed for want of memory in 7 days.`);
   if (memoryOfLimit !== null && memoryOfLimit > 0.95) findings.push(`Memory reached ${(memoryOfLimit * 100).toFixed(0)} % of its limit.`);
   if (oomKills > 0 || (memoryOfLimit !== null && memoryOfLimit > 0.95)) improvements.push('a higher memory limit prevents kills');
+  if (exhaustion !== null) {
+    findings.push(exhaustion);
+    improvements.push('a leak is to be mended; a restart before the limit is met bridges the time');
+  }
   if (restarts > 0) findings.push(`${restarts} restart${restarts === 1 ? '' : 's'}.`);
   return { throttled_minutes_share: throttled, memory_of_limit_max: memoryOfLimit, oom_kills: oomKills, restarts, findings, likely_improvement: improvements.length === 0 ? null : `${improvements.join('; ')}.` };
 }
