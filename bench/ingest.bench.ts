@@ -15,7 +15,7 @@ import type { FromPublisher, ToPublisher } from './ingest/publisher.js';
 const CLUSTER = 'bench';
 const CONTAINERS = 10_000;
 /** Batches that the publisher may be ahead of the fold: at first, at least, and at most. */
-const OUTSTANDING = { first: 2_400, least: 1_500, most: 20_000 } as const;
+const OUTSTANDING = { first: 4_000, least: 3_600, most: 20_000 } as const;
 /** The load is raised while a batch is folded within this time at the median, and lowered when it is not: the greatest load without a growing queue. */
 const MEDIAN_MS = 5_000;
 const ADAPT_MS = 2_000;
