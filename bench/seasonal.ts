@@ -17,6 +17,8 @@ export interface Expected {
   /** In steps. */
   readonly expected_periods: readonly number[];
   readonly points_used: number;
+  /** The four highest of the periodogram, in steps. */
+  readonly periodogram_top: readonly number[];
   readonly autocorrelation: Readonly<Record<string, number | null>>;
   readonly forecast_last_168h_of_13_weeks?: Readonly<Record<'snaive24' | 'snaive168' | 'mstl', { readonly mae: number; readonly mase168: number; readonly coverage90: number }>>;
 }
