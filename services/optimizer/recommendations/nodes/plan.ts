@@ -82,22 +82,16 @@ function packPart(part: Part): { nodes: NodeState[]; firstFitCost: number } {
     }
     return cost;
   };
-  // Every offer with the first order, then the other orders with the offers that did best.
   let firstFitCost = Infinity;
   const attempt = (order: Decreasing, opening: Opening) => {
-    const cost = keep(firstFitDecreasing(part, order, opening, firstFitCost * 1.1));
-    firstFitCost = Math.min(firstFitCost, cost);
-    return cost;
+    firstFitCost = Math.min(firstFitCost, keep(firstFitDecreasing(part, order, opening, firstFitCost)));
   };
   const admitted = ({ index }: Offer) => classes.reduce((sum, { feasible, pods }) => sum + (feasible[index] ? pods.length : 0), 0);
   const openings: Opening[] = [[], ...likeOffers(offers).reverse().flatMap((group) => {
     const most = group.reduce((best, offer) => (admitted(offer) > admitted(best) ? offer : best));
     return group.length > 1 ? [[most], group] : [group];
   })];
-  const tried = openings.map((opening) => ({ opening, cost: attempt(byShare, opening) }));
-  for (const { opening } of tried.sort((a, b) => a.cost - b.cost).slice(0, 5)) {
-    for (const order of others) attempt(order, opening);
-  }
+  for (const order of [byShare, ...others]) for (const opening of openings) attempt(order, opening);
   const only = classes.length === 1 ? classes[0] : undefined;
   if (only && only.groups.length === 0) {
     keep(cheapestCover(only, offers)?.nodes.map(({ offer, pods }) => {
