@@ -5,6 +5,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { stripVTControlCharacters } from 'node:util';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const out = await mkdtemp(join(tmpdir(), 'upid-test-'));
@@ -39,6 +40,9 @@ const run = ([program, ...args]) => new Promise((resolve) => {
   child.on('error', () => resolve(false));
 });
 
+/** The beginning of what a test failed with, since the whole of it stands far above. @param {string} message */
+const reason = (message) => stripVTControlCharacters(message).split('\n').map((each) => each.trim()).filter((each) => each !== '' && !each.startsWith('at ')).slice(0, 8).join(' | ').slice(0, 900);
+
 // What tests start is built first, so that its progress is seen; the control plane's binary is kept outside the checkout. Where it
 // cannot be built the tests that need it say so themselves (in CI they fail).
 console.log('=== prepare');
@@ -64,7 +68,9 @@ for (const [name, check] of Object.entries(checks)) {
     failed += some.failed;
     line = `${name}: ${some.passed} passed, ${some.failed} failed${result?.numPendingTests ? `, ${result.numPendingTests} skipped` : ''}`;
     for (const suite of result?.testResults ?? []) {
-      if (suite.status === 'failed') lines.push(`  ${suite.name.slice(root.length + 1)}${suite.assertionResults.filter((each) => each.status === 'failed').map((each) => `\n    ${each.fullName}`).join('')}`);
+      if (suite.status !== 'failed') continue;
+      const tests = suite.assertionResults.filter((each) => each.status === 'failed');
+      lines.push(`  ${suite.name.slice(root.length + 1)}${tests.length === 0 ? `: ${reason(suite.message)}` : ''}`, ...tests.map((each) => `    ${each.fullName}: ${reason(each.failureMessages[0] ?? '')}`));
     }
   } else {
     if (ok) passed++;
