@@ -5,13 +5,15 @@ import {
   assessmentEventSchema, DAY_MS, decodeRollup, DEFAULT_POLICY, encodeMessage, HEADERS, HOUR_MS, MINUTE_MS, QUERIES, STREAMS, subjects, toTimestamp, USAGE_BATCH, workloadKey,
   type Assessment, type CoverageEvent, type InventoryObject, type Policy, type QueryName, type QueryRequest, type QueryResponse, type Rollup,
 } from '@upid/contracts';
-import { connectBus, Database, listDeadLetters, startService, type Bus, type RunningService } from '@upid/platform';
+import { connectBus, Database, listDeadLetters, prepareTimes, startService, type Bus, type RunningService } from '@upid/platform';
 import { ManagedProcess, startNats, startPostgres, startRedis, temporaryDirectory, waitFor, type TestNats, type TestPostgres, type TestServer } from '@upid/testing';
 import { unpackAggregate } from './fold/aggregate.js';
+import { FoldRepository } from './fold/fold.repository.js';
+import { FoldService } from './fold/fold.service.js';
 import { Grid } from './fold/grid.js';
 import { unpackCells, unpackPodHour } from './fold/segment.js';
 import { HistoryRepository } from './insight/history.repository.js';
-import { intelligenceService, type intelligenceSettings } from './intelligence.module.js';
+import { intelligenceService, TIME_TABLES, type intelligenceSettings } from './intelligence.module.js';
 import { newEpoch, nodeObject, podObject, refOf, requestsOf, snapshotOf, uidOf, usageOf, workloadObject, type Minute, type RequestMinute } from './telemetry.fixture.js';
 
 type Service = RunningService<typeof intelligenceSettings>;
@@ -219,6 +221,44 @@ describe('telemetry', () => {
     const all = [...lastRollups('span').values()].flat();
     expect(all.reduce((sum, each) => sum + sumOf(each.request_business), 0)).toBe(100);
     expect(all.reduce((sum, each) => sum + sumOf(each.request_covered_minutes), 0)).toBe(200);
+  });
+
+  it('is told provisionally while its window is open, then finally, and is packed when its hour is over', async () => {
+    const open = nowMinute() - (nowMinute() % 5);
+    const minutes = load('clock', 2, open, nowMinute() - open + 1, 9);
+    await publish('clock', 'usage', usageOf(minutes));
+    await settled();
+    const cluster = await history.cluster('clock');
+    const hourMs = open * MINUTE_MS - ((open * MINUTE_MS) % HOUR_MS);
+    const { platform } = service as Service;
+    /** The same fold by a clock that is ahead. */
+    const foldAt = async (nowMs: number): Promise<void> => {
+      class Ahead extends FoldRepository {
+        override due(): ReturnType<FoldRepository['due']> {
+          return Promise.resolve({ hours: [{ cluster: cluster?.number as number, clusterId: 'clock', hourMs }], nowMs });
+        }
+      }
+      const prepare = async (ms: number) => { for (const table of TIME_TABLES) await prepareTimes(platform.database, platform.databaseCapabilities, table, [ms]); };
+      await new FoldService(new Ahead(platform.database), platform.outbox, platform.cache, prepare, { folded: () => undefined, windows: () => undefined }, platform.log, { nowMs: () => nowMs, settleMs: 0 }).step();
+      await settled();
+    };
+    await waitFor('the provisional rollup', () => lastRollups('clock').get(open)?.[0]?.final === 0);
+    const provisional = lastRollups('clock').get(open)?.[0]?.revision as number;
+    await foldAt((open + 5) * MINUTE_MS + MINUTE_MS);
+    expect(lastRollups('clock').get(open)?.[0]?.revision).toBe(provisional);
+    await foldAt((open + 5) * MINUTE_MS + 3 * MINUTE_MS);
+    await waitFor('the final rollup', () => lastRollups('clock').get(open)?.[0]?.final === 1);
+    const final = lastRollups('clock').get(open)?.[0]?.revision as number;
+    expect(final).toBeGreaterThan(provisional);
+    expect(told('clock')).toEqual({ minutes: minutes.length, cpu: cpuOf(minutes) });
+
+    await foldAt(hourMs + HOUR_MS + 11 * MINUTE_MS);
+    const [hour] = await history.hours(cluster?.number as number, hourMs, hourMs + HOUR_MS);
+    expect(hour).toMatchObject({ closed: true, windows: 1 << ((open % 60) / 5) });
+    expect(await history.cells(cluster?.number as number, [hourMs], null)).toEqual([]);
+    expect(await storedSamples('clock')).toEqual(samplesOf(minutes));
+    // Packing says nothing new: the final rollup stands.
+    expect(lastRollups('clock').get(open)?.[0]?.revision).toBe(final);
   });
 
   it('that cannot be right becomes a dead letter with its reason, and nothing else is lost', async () => {

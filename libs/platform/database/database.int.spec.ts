@@ -90,6 +90,23 @@ describe('migrations', () => {
     await migrate(replicas[0]!, [platformMigrations, set]);
   });
 
+  it('go on where they were when the database was killed under them', async () => {
+    const database = open('killed');
+    const holder = open('killed');
+    const held = await holder.pool.connect();
+    const lost = new Promise<void>((resolve) => { held.on('error', () => resolve()); });
+    await held.query('SELECT pg_advisory_lock(42)');
+    const migrating = migrate(database, [platformMigrations, await migrations('killed', { '0001_waits.sql': 'SELECT pg_advisory_xact_lock(42); CREATE TABLE a (n int);' })]);
+    const waits = () => holder.query(`SELECT 1 FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%xact_lock(42)%' AND pid <> pg_backend_pid()`);
+    while ((await waits()).rowCount === 0) await new Promise((resolve) => { setTimeout(resolve, 5); });
+    await postgres.kill();
+    await lost;
+    held.release(true);
+    postgres = await startPostgres({ dir: join(dir, 'postgres'), port: postgres.port });
+    await migrating;
+    expect((await database.query('SELECT n FROM a')).rows).toEqual([]);
+  });
+
   it('that fail leave nothing of themselves, and name what is wrong', async () => {
     const database = open('broken');
     await expect(migrate(database, [await migrations('broken', { '0001_good.sql': 'CREATE TABLE good (n int);', '0002_bad.sql': 'CREATE TABLE bad (n nonsense);' })])).rejects.toThrow(MigrationError);

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { runner } from 'node-pg-migrate';
 import pg from 'pg';
-import type { Database } from './database.js';
+import { isDatabaseAway, type Database } from './database.js';
 
 /** Migrations that came to no end; the database stands where the last good one left it. */
 export class MigrationError extends Error {
@@ -20,12 +20,29 @@ export const platformMigrations: MigrationSet = { directory: join(import.meta.di
 
 /**
  * Applies SQL migrations to the service's schema (made where it is missing), set after set. Several replicas at once are safe: they wait for
- * each other at an advisory lock. A set of one transaction stands as a whole or not at all.
+ * each other at an advisory lock. A set of one transaction stands as a whole or not at all; where the database goes away meanwhile, it is
+ * waited for and the rest is applied.
+ * @throws {MigrationError}
  */
 export async function migrate(database: Database, sets: readonly MigrationSet[]): Promise<void> {
+  for (;;) {
+    await database.waitUntilThere();
+    try {
+      await applyAll(database, sets);
+      return;
+    } catch (cause) {
+      if (!isDatabaseAway(cause)) throw new MigrationError(`The migrations of schema ${database.schema} failed: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+      database.options.log?.warn({ err: cause }, 'the database went away during migrations');
+    }
+  }
+}
+
+async function applyAll(database: Database, sets: readonly MigrationSet[]): Promise<void> {
   const client = new pg.Client(database.clientConfig());
-  await client.connect();
+  // A connection that breaks between two statements tells so by an event, which would end the process; the next statement fails.
+  client.on('error', (error) => database.options.log?.warn({ err: error }, 'the connection to the database was lost during migrations'));
   try {
+    await client.connect();
     await client.query('SELECT pg_advisory_lock(hashtextextended($1, 0))', [`upid.migrate.${database.schema}`]);
     await client.query(`CREATE SCHEMA IF NOT EXISTS ${database.schema}`);
     for (const set of sets) {
@@ -34,8 +51,6 @@ export async function migrate(database: Database, sets: readonly MigrationSet[])
         log: () => undefined, verbose: false,
       });
     }
-  } catch (cause) {
-    throw new MigrationError(`The migrations of schema ${database.schema} failed: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
   } finally {
     await client.end();
   }

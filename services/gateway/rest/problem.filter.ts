@@ -1,6 +1,6 @@
 import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException } from '@nestjs/common';
 import { HTTP_STATUS, InvalidTimeRangeError, UpidError, type ErrorCode, type Problem } from '@upid/contracts';
-import { currentCorrelation, Platform } from '@upid/platform';
+import { currentCorrelation, isDependencyAway, Platform } from '@upid/platform';
 import type { Request, Response } from 'express';
 
 const TITLES: Record<ErrorCode, string> = {
@@ -20,6 +20,7 @@ export function problemOf(error: unknown, instance: string): Problem {
     if (status === 400) return of('invalid_json', `The body is no JSON: ${error.message}`);
     if (status < 500) return { ...of('invalid_request', error.message), status };
   }
+  if (isDependencyAway(error)) return of('unavailable', 'The gateway cannot reach what it needs now; try again soon.');
   const kind = (error as { type?: unknown } | null)?.type;
   if (kind === 'entity.too.large') return of('payload_too_large', 'The body is over 1 MiB.');
   if (kind === 'entity.parse.failed' || kind === 'encoding.unsupported' || kind === 'charset.unsupported') return of('invalid_json', `The body is no JSON: ${error instanceof Error ? error.message : String(error)}`);

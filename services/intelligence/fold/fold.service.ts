@@ -99,7 +99,7 @@ export class FoldService {
       await breathe();
       const revision = await this.repository.nextRevision(tx);
       const head = { storeEpoch, revision };
-      const next = closing
+      const next = closing || state.closed
         ? await this.foldClosed(tx, key, state, decoded(pending.batches), head)
         : await this.foldOpen(tx, key, state, [...decoded(pending.batches)], head, dirty?.windows ?? 0, nowMs);
       await this.repository.dropBatches(tx, key, pending.batches.map((each) => each.id));

@@ -1,6 +1,6 @@
 import { agreement, fold, localLevel } from './cycles.js';
 import { hourOfWeek, hoursPerWeek } from './hour-of-week.js';
-import { minutesPerWeek, percent } from './pattern.js';
+import { leastConfidence, minutesPerWeek, percent, significantCalendar } from './pattern.js';
 import type { Pattern, PatternOptions } from './pattern.js';
 
 const msPerHour = 3_600_000;
@@ -80,7 +80,7 @@ function blockError(block: Block | null, { sums, squares, counts }: WeekHours): 
 const dayNames = ['Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday', 'Sunday'];
 
 /** Working hours: five days in a row with one block of hours above all others, better than the same hours of every day. */
-export function businessHours(values: Float64Array, stepMs: number, startMs: number, { offsetMsAt, minConfidence = 0.8 }: PatternOptions): Pattern | null {
+export function businessHours(values: Float64Array, stepMs: number, startMs: number, { offsetMsAt, minConfidence = leastConfidence }: PatternOptions): Pattern | null {
   const period = Math.round(msPerWeek / stepMs);
   if (stepMs > msPerHour || values.length < fewestWeeks * period) return null;
   const level = localLevel(values, period);
@@ -108,13 +108,15 @@ export function businessHours(values: Float64Array, stepMs: number, startMs: num
   const confidence = unexplained > 0 ? Math.max(0, 1 - working / unexplained) : 0;
   const block = bestBlock(sums, counts, 5);
   if (!block || confidence < minConfidence || working > (1 - leastWeekend) * daily) return null;
+  const significance = agreement(fold(values.map((value, i) => value - level[i]!), period));
+  if (significance < significantCalendar) return null;
   const clock = (hour: number): string => `${String(hour).padStart(2, '0')}:00`;
   return {
     type: 'business_hours',
     periodSteps: period,
     periodMinutes: minutesPerWeek,
     confidence,
-    significance: agreement(fold(values.map((value, i) => value - level[i]!), period)),
+    significance,
     cycles: weeks.length,
     evidence: `Higher from ${dayNames[block.firstDay]!} to ${dayNames[(block.firstDay + 4) % 7]!}, ${clock(block.from)} to ${clock(block.to)} local time: explains ${percent(confidence)} of the variance in weeks kept from it, over ${weeks.length} weeks.`,
   };

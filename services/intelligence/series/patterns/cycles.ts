@@ -136,9 +136,9 @@ export function agreement(folded: Folded, shape = 1): number {
     before = value;
   }
   before = Number.NaN;
-  const raw = square > 0 ? Math.max(0, cross / square) : 0;
+  const raw = square > 0 ? cross / square : 0;
   // Of few values the autocorrelation is found too small, by about (1 + 3φ)/n.
-  const phi = Math.min(1, raw + (1 + 3 * raw) / Math.max(1, pairs));
+  const phi = Math.max(-1, Math.min(1, raw + (1 + 3 * raw) / Math.max(1, pairs)));
   const sums = new Float64Array(period);
   const squares = new Float64Array(period);
   const rowSums = new Float64Array(shape);

@@ -17,8 +17,14 @@ export interface Pattern {
   readonly evidence: string;
 }
 
+/** A pattern says more of the values than all else does. */
+export const leastConfidence = 0.5;
+
+/** Agreement in phase, in standard deviations, that is not chance for a period that was expected. */
+export const significantCalendar = 4.5;
+
 export interface PatternOptions {
-  /** Patterns below it are not reported; 0.8 where left out. */
+  /** Patterns below it are not reported; a half where left out. */
   readonly minConfidence?: number;
   /** Local time less UTC at a moment, in ms: daylight saving included. UTC where left out. Used for working hours and months. */
   readonly offsetMsAt?: (timeMs: number) => number;

@@ -2,7 +2,7 @@ import { median } from '../statistics.js';
 import { businessHours } from './business-hours.js';
 import { addsTo, agreement, explained, fold, foretold, localLevel } from './cycles.js';
 import type { Folded } from './cycles.js';
-import { minutesPerWeek, percent } from './pattern.js';
+import { leastConfidence, minutesPerWeek, percent, significantCalendar } from './pattern.js';
 import type { Pattern, PatternOptions } from './pattern.js';
 import { pairwiseAutocorrelation } from './spectrum.js';
 
@@ -19,8 +19,7 @@ const minutesPerDay = 1440;
 
 /** Periods that schedulers and people use, in minutes; others are looked for. */
 const calendarMinutes = [5, 10, 15, 20, 30, 60, 120, 180, 240, 360, 480, 720, minutesPerDay, minutesPerWeek];
-/** Agreement in phase that is not chance, for a period that was expected and for one picked among many lags. */
-const significantCalendar = 4.5;
+/** Agreement in phase that is not chance, for a period picked among many lags. */
 const significantOther = 6;
 /** For the month, of which two may have to do: no more than 5.6 can be had from two. */
 const significantMonth = 3.5;
@@ -191,7 +190,7 @@ function regular(values: Float64Array, stepMs: number, minConfidence: number): P
 }
 
 /** The same days of each calendar month, by means of local days from which the weekdays' own differences are taken. */
-function monthly(values: Float64Array, stepMs: number, startMs: number, { offsetMsAt, minConfidence = 0.8 }: PatternOptions): Pattern | null {
+function monthly(values: Float64Array, stepMs: number, startMs: number, { offsetMsAt, minConfidence = leastConfidence }: PatternOptions): Pattern | null {
   if (stepMs > msPerDay || values.length * stepMs < fewestMonthDays * msPerDay) return null;
   const localDay = (i: number): number => Math.floor((startMs + i * stepMs + (offsetMsAt?.(startMs + i * stepMs) ?? 0)) / msPerDay);
   const firstDay = localDay(0);
@@ -247,6 +246,6 @@ export function findPatterns(series: ArrayLike<number | null>, stepMs: number, s
   if (count < fewestValues || high - low <= 1e-9 * Math.max(Math.abs(low), Math.abs(high))) return [];
   const month = monthly(values, stepMs, startMs, options);
   // A month that is found is not found again as 30 days.
-  const fixed = regular(values, stepMs, options.minConfidence ?? 0.8).filter(({ periodMinutes }) => !month || Math.abs(periodMinutes / month.periodMinutes - 1) > 0.1);
+  const fixed = regular(values, stepMs, options.minConfidence ?? leastConfidence).filter(({ periodMinutes }) => !month || Math.abs(periodMinutes / month.periodMinutes - 1) > 0.1);
   return [...fixed, businessHours(values, stepMs, startMs, options), month].filter((pattern) => pattern !== null);
 }
