@@ -1,3 +1,5 @@
+import { normalQuantile } from '../statistics.js';
+
 /**
  * Forecasts of a usage series some days ahead with intervals. An ensemble of simple forecasts, each of which is right for one
  * kind of series, weighted by how each would have done on the days just past (rolling origins), then corrected by what the last
@@ -329,8 +331,8 @@ interface Scores {
   readonly absolute: readonly (readonly [number, number])[];
   /** Usual error by day ahead in units of that by time of day; never falls. */
   readonly growth: Float64Array;
-  /** Outcomes of so many whole horizons, by weight: neighbouring errors of one origin are no evidence of their own. */
-  readonly horizons: number;
+  /** Degrees of freedom: horizons that overlap by no more than half are taken for evidence of their own. */
+  readonly freedom: number;
 }
 
 function scores(grid: Grid, projections: readonly Projection[], scale: Float64Array): Scores {
@@ -357,16 +359,19 @@ function scores(grid: Grid, projections: readonly Projection[], scale: Float64Ar
     }
   }
   const signed: [number, number][] = [];
-  let horizons = 0;
   eachOutcome(grid, projections, (place, step, value) => {
     if (place === 0) return;
     const { at, values } = projections[place]!;
     const usual = scale[(at + step) % grid.stepsPerDay]! * growth[Math.floor(step / grid.stepsPerDay)]!;
     signed.push([usual > 0 ? (value - values[step]!) / usual : 0, weightOf(place)]);
-    horizons += weightOf(place) / grid.horizon;
   });
   const ascending = (a: readonly [number, number], b: readonly [number, number]): number => a[0] - b[0];
-  return { signed: signed.sort(ascending), absolute: signed.map(([score, weight]): [number, number] => [Math.abs(score), weight]).sort(ascending), growth, horizons };
+  return {
+    signed: signed.sort(ascending),
+    absolute: signed.map(([score, weight]): [number, number] => [Math.abs(score), weight]).sort(ascending),
+    growth,
+    freedom: Math.max(2, 1 + (projections.length - 1) / Math.max(1, daysAhead / 2)),
+  };
 }
 
 function quantile(rows: readonly (readonly [number, number])[], level: number): number {
@@ -380,14 +385,21 @@ function quantile(rows: readonly (readonly [number, number])[], level: number): 
   return rows.length > 0 ? rows[rows.length - 1]![0] : 0;
 }
 
+/** Student's quantile over the normal's, p > 1/2: its expansion in 1/freedom (Abramowitz and Stegun 26.7.5), to 3 % at 2 and p ≤ 0.975. */
+function studentOverNormal(p: number, freedom: number): number {
+  const z2 = normalQuantile(p) ** 2;
+  return 1 + (z2 + 1) / (4 * freedom) + (5 * z2 ** 2 + 16 * z2 + 3) / (96 * freedom ** 2) + (3 * z2 ** 3 + 19 * z2 ** 2 + 17 * z2 - 15) / (384 * freedom ** 3);
+}
+
 /**
  * Split-conformal intervals from the errors at the rolling origins (Lei et al. 2018; weighted by age as in Barber et al. 2023),
  * each error in units of the usual one at its time of day and day ahead: half from the quantiles of the signed errors, half from
- * those of their size, and wider the fewer whole horizons they rest on and the further out they lie.
+ * those of their size, and wider by as much as Student's quantiles lie beyond the normal's for what they rest on: few origins,
+ * whose horizons overlap, do not show how far a week can go astray.
  */
-function intervalsOf(grid: Grid, now: Projection, scale: Float64Array, { signed, absolute, growth, horizons }: Scores, levels: readonly number[]): ForecastInterval[] {
+function intervalsOf(grid: Grid, now: Projection, scale: Float64Array, { signed, absolute, growth, freedom }: Scores, levels: readonly number[]): ForecastInterval[] {
   return levels.map((level) => {
-    const widening = 1 + level ** 2 / Math.max(1, horizons);
+    const widening = studentOverNormal((1 + level) / 2, freedom);
     const size = quantile(absolute, level);
     const down = Math.min(0, (widening * (quantile(signed, (1 - level) / 2) - size)) / 2);
     const up = Math.max(0, (widening * (quantile(signed, (1 + level) / 2) + size)) / 2);
