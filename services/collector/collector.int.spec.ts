@@ -303,6 +303,7 @@ describeWithControlPlane('the agent on a real cluster', () => {
     await waitFor('messages in the spool', async () => (await readdir(spool)).some((name) => name.endsWith('-inventory.batch')), { timeoutMs: 60_000 });
     await nats.start();
     await waitFor('the spool to be empty', async () => !(await readdir(spool)).some((name) => name.endsWith('.batch')), { timeoutMs: 60_000 });
+    await waitFor('the bus to answer again', async () => (await (await bus.jetstreamManager()).streams.info('FACTS')).config.name === 'FACTS', { timeoutMs: 60_000 });
     const before = platform.bytes;
     platform = await Platform.follow(bus);
     platform.bytes.push(...before);
