@@ -17,7 +17,7 @@ for (const [title, path, name] of [
   ['Demo cluster (simulator)', 'simulator/dist/settings.js', 'simulatorSettings'],
 ]) groups[title] = (await load(path))[name];
 const text = `# Configuration
-Environment variables, read and checked at the start; a bad one ends the process with a sentence that names it. \`… or …_FILE\`: the value may also lie in a file, and is never printed. Written by \`node scripts/configuration.mjs\`.
+Environment variables, read and checked at the start; a bad one ends the process with a sentence that names it. \`… or …_FILE\`: the value may also lie in a file; secrets are never printed. Written by \`node scripts/configuration.mjs\`.
 
 ${describeConfig(groups).trim()}
 

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Ajv2019, type ValidateFunction } from 'ajv/dist/2019.js';
 import addFormats from 'ajv-formats';
@@ -90,6 +90,16 @@ describe('docker-compose.yml', () => {
     for (const name of ['intelligence', 'cost', 'optimizer', 'gateway']) {
       for (const server of Object.keys(SERVERS)) expect(compose.services[name]?.depends_on?.[server]).toEqual({ condition: 'service_healthy' });
     }
+  });
+
+  it('sets only variables that there are', () => {
+    // docs/configuration.md is held to what the processes read.
+    const known = new Set(readFileSync(join(ROOT, 'docs/configuration.md'), 'utf8').match(/`UPID_[A-Z_]+`/g)?.map((each) => each.slice(1, -1)));
+    expect(known.size).toBeGreaterThan(40);
+    const set = Object.values(compose.services).flatMap(({ environment = {} }) => Object.keys(environment)).filter((each) => each.startsWith('UPID_'));
+    const inManifests = readdirSync(join(ROOT, 'k8s')).flatMap((file) => readFileSync(join(ROOT, 'k8s', file), 'utf8').match(/\bname: UPID_[A-Z_]+/g) ?? []).map((each) => each.slice('name: '.length));
+    expect(inManifests.length).toBeGreaterThan(5);
+    expect([...set, ...inManifests].filter((each) => !known.has(each))).toEqual([]);
   });
 
   it('holds no password, key or seed, and opens the gateway on the loopback alone', () => {

@@ -51,7 +51,7 @@ export const collectorSettings = {
   monitoringAgents: setting('UPID_MONITORING_AGENTS', list, 'beginnings of user agents of your own monitoring, separated by commas'),
   monitoringNetworks: setting('UPID_MONITORING_NETWORKS', list, 'networks (CIDR) of your own monitoring, separated by commas'),
   actuation: setting('UPID_ACTUATION', flag, 'true lets the agent carry out commands; its role must allow it too'),
-  commandPublicKey: setting('UPID_COMMAND_PUBLIC_KEY', z.string().regex(/^[A-Z][A-Z2-7]{55}$/, 'must be a public nkey').optional(), 'public nkey of the optimizer, which signs commands; without it none is believed'),
+  commandPublicKey: setting('UPID_COMMAND_PUBLIC_KEY', z.string().regex(/^[A-Z][A-Z2-7]{55}$/, 'must be a public nkey').optional(), 'public nkey of the optimizer, which signs commands; without it none is believed', { inFile: true }),
   prometheusUrl: setting('UPID_PROMETHEUS_URL', z.string().optional(), 'Prometheus-compatible API to read history from'),
   prometheusTokenFile: setting('UPID_PROMETHEUS_TOKEN_FILE', z.string().optional(), 'file with a bearer token for it'),
   backfillDays: setting('UPID_BACKFILL_DAYS', z.coerce.number().min(0).max(30).default(30), 'days of history to read, 0 to 30'),

@@ -6,8 +6,10 @@ export interface Setting<T> {
   readonly variable: string;
   readonly schema: z.ZodType<T>;
   readonly description: string;
-  /** Also read from the file that `<variable>_FILE` names; its value is never printed. */
+  /** Its value is never printed. */
   readonly secret: boolean;
+  /** Also read from the file that `<variable>_FILE` names. */
+  readonly inFile: boolean;
 }
 export type Settings = Readonly<Record<string, Setting<unknown>>>;
 export type ConfigOf<S extends Settings> = { readonly [K in keyof S]: S[K] extends Setting<infer T> ? T : never };
@@ -20,16 +22,16 @@ export class ConfigError extends Error {
   }
 }
 
-/** Describes one variable. Values arrive as text: use `z.coerce.number()`, `z.stringbool()`, `.default(...)`, `.optional()`. */
-export function setting<T>(variable: string, schema: z.ZodType<T>, description: string, options: { readonly secret?: boolean } = {}): Setting<T> {
-  return { variable, schema, description, secret: options.secret ?? false };
+/** Describes one variable. Values arrive as text: use `z.coerce.number()`, `z.stringbool()`, `.default(...)`, `.optional()`. A secret may always lie in a file. */
+export function setting<T>(variable: string, schema: z.ZodType<T>, description: string, { secret = false, inFile = secret }: { readonly secret?: boolean; readonly inFile?: boolean } = {}): Setting<T> {
+  return { variable, schema, description, secret, inFile };
 }
 
-/** The text of a variable; of a secret also from its file. An empty text counts as not set. */
+/** The text of a variable, or of the file that may hold it. An empty text counts as not set. */
 function textOf(each: Setting<unknown>, env: NodeJS.ProcessEnv): string | undefined {
   const value = env[each.variable];
   if (value !== undefined && value !== '') return value;
-  const file = each.secret ? env[`${each.variable}_FILE`] : undefined;
+  const file = each.inFile ? env[`${each.variable}_FILE`] : undefined;
   return file ? readFileSync(file, 'utf8').trim() : undefined;
 }
 
@@ -69,7 +71,7 @@ function defaultOf(each: Setting<unknown>): string {
 /** One Markdown table of variables (name, default, meaning) for each group, by the group's title. */
 export function describeConfig(groups: Readonly<Record<string, Settings>>): string {
   return Object.entries(groups).map(([title, settings]) => {
-    const rows = Object.values(settings).map((each) => [`\`${each.variable}\`${each.secret ? ` or \`${each.variable}_FILE\`` : ''}`, defaultOf(each), each.description]);
+    const rows = Object.values(settings).map((each) => [`\`${each.variable}\`${each.inFile ? ` or \`${each.variable}_FILE\`` : ''}`, defaultOf(each), each.description]);
     const table = [['Variable', 'Default', 'Meaning'], ...rows];
     const widths = [0, 1, 2].map((column) => Math.max(...table.map((row) => row[column]?.length ?? 0)));
     const line = (row: readonly string[]) => `| ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' | ')} |`;
