@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { GatewayClient } from '@upid/cli/client';
-import { decodeRollup, HEADERS, HOUR_MS, jobEventSchema, MINUTE_MS, parseSubject, policySchema, subjects, type JobEvent, type JobResponse, type Rollup } from '@upid/contracts';
+import { decodeRollup, HEADERS, HOUR_MS, jobEventSchema, MINUTE_MS, parseSubject, subjects, type JobEvent, type JobResponse, type Rollup } from '@upid/contracts';
 import type { Delivery } from '@upid/platform';
 import { CONTROL_PLANE_TIMEOUT_MS, deployment, describeWithControlPlane, ingress, namespace, service, startControlPlane, waitFor, type ControlPlane, type KubernetesObject, type Manifest } from '@upid/testing';
 import pg from 'pg';
@@ -10,6 +10,7 @@ import { noteCommits, publishedTelemetry, readStream, storedTelemetry } from './
 import { ChaosHousehold, SCHEMAS, type Victim } from './chaos/household.js';
 import { Publisher } from './chaos/publisher.js';
 import { Random } from './chaos/random.js';
+import { SLEEP_AT_ONCE } from './policy.js';
 import { Traffic } from './traffic.js';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -36,9 +37,6 @@ const CONSUMERS = {
   TELEMETRY: ['intelligence-telemetry'], PUBLIC: ['cost-recommendation'],
   FACTS: ['intelligence-inventory', 'intelligence-coverage', 'cost-inventory', 'cost-rollup', 'optimizer-inventory', 'optimizer-assessment', 'optimizer-result', 'gateway-inventory'],
 };
-
-/** Thresholds by which a workload that nobody asks for may sleep at once; nothing else of the reference is changed. */
-const policy = policySchema.parse({ name: 'chaos', minimum_observation_hours: 0, minimum_change_age_hours: 0, candidate_idle_probability: 0, candidate_confidence: 0, watch_seconds: 40, minimum_monthly_saving: 0 });
 
 type Workload = KubernetesObject & { spec: { replicas?: number } };
 
@@ -88,7 +86,7 @@ describeWithControlPlane('exactly once, whatever is killed', () => {
     await traffic.write([{ service: 'promo', kind: 'probe' }]);
     traffic.start();
     const { path: kubeconfig } = await cluster.serviceAccountKubeconfig('upid-system', 'upid-agent', 7_200);
-    household = await ChaosHousehold.start(cluster, { clusterId: CLUSTER, kubeconfig, publisherId: LOAD, policy });
+    household = await ChaosHousehold.start(cluster, { clusterId: CLUSTER, kubeconfig, publisherId: LOAD, policy: SLEEP_AT_ONCE });
     await noteCommits(household.databaseUrl);
     publisher = new Publisher(household.agent, LOAD, SEED);
     publisher.start();
