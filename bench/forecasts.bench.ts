@@ -3,7 +3,7 @@ import { timeToExhaustion } from '@upid/intelligence/series/forecasts/exhaustion
 import { forecast } from '@upid/intelligence/series/forecasts/forecast';
 import { median } from '@upid/intelligence/series/statistics';
 import type { Benchmark, BenchmarkContext, Figures } from './benchmark.js';
-import { expectations, hourMs, hourlySeries, normals, round } from './seasonal.js';
+import { hourMs, listedSeries, normals, round, testdata } from './seasonal.js';
 import type { Series } from './seasonal.js';
 
 const week = 168;
@@ -106,9 +106,10 @@ function exhaustion(runs: number): { inside: number; falseShare: number } {
   return { inside: inside / found, falseShare: seen / total };
 }
 
-async function run({ log }: BenchmarkContext): Promise<Figures> {
-  const [all, expected] = await Promise.all([hourlySeries(), expectations()]);
-  const last = all.map((series) => ({ series, task: taskAt(series, 0, weeksOfHistory)!, published: expected[series.name]!.forecast_last_168h_of_13_weeks! }));
+async function run({ log, args }: BenchmarkContext): Promise<Figures> {
+  const listed = await listedSeries(args[0] ?? testdata);
+  const last = listed.flatMap(({ series, expected: { forecast_last_168h_of_13_weeks: published } }) => (published ? [{ series, task: taskAt(series, 0, weeksOfHistory)!, published }] : []));
+  const all = last.map(({ series }) => series);
 
   for (const { series, task, published } of last) {
     for (const cycle of [24, week]) {
@@ -118,9 +119,11 @@ async function run({ log }: BenchmarkContext): Promise<Figures> {
         throw new Error(`the scorer is wrong: the seasonal naive of ${cycle} hours must score ${mase168} on ${series.name}, not ${naive.mase}`);
       }
     }
+    const scaled = score(task, task.truth.map((value) => value + published.mstl.mae)).mase;
+    if (Math.abs(scaled - published.mstl.mase168) > 2e-3) throw new Error(`the scorer is wrong: MSTL's absolute error on ${series.name} is published as ${published.mstl.mase168} of the scale, not ${scaled}`);
     if (score(task, task.truth).mase !== 0) throw new Error('the scorer is wrong: the truth must score 0');
   }
-  log('the seasonal naive scores as published by statsforecast: six of six');
+  log(`the seasonal naive scores as published by statsforecast: ${2 * last.length} of ${2 * last.length}; MSTL's figures have the same scale`);
 
   const lastWeek = last.map(({ series, task, published }) => ({ name: series.name, own: own(task), published }));
   for (const { name, own: { mase, coverage }, published } of lastWeek) {
@@ -131,12 +134,12 @@ async function run({ log }: BenchmarkContext): Promise<Figures> {
     const tasks = tasksThrough(series, weeksOfHistory, 40);
     const scores = tasks.map(own);
     const naive = [24, week].map((cycle) => mean(tasks.map((task) => score(task, seasonalNaive(task, cycle)).mase)));
-    const short = tasksThrough(series, 2, 40).map((task) => ({ own: own(task), naive: score(task, seasonalNaive(task, week)).mase }));
+    const short = tasksThrough(series, 2, 40).map((task) => ({ own: own(task), naive: [24, week].map((cycle) => score(task, seasonalNaive(task, cycle)).mase) }));
     const coverage = levels.map((_, k) => mean(scores.map((each) => each.coverage[k]!)));
-    const figures = { weeks: tasks.length, mase: mean(scores.map(({ mase }) => mase)), naiveDay: naive[0]!, naiveWeek: naive[1]!, coverage };
-    log(`${series.name}, ${tasks.length} weeks all through: MASE ${round(figures.mase)} (naive of a day ${round(figures.naiveDay)}, of a week ${round(figures.naiveWeek)}); 80, 90, 95 % hold ${coverage.map((share) => round(share, 3)).join(', ')}`);
     const shortCoverage = levels.map((_, k) => mean(short.map((each) => each.own.coverage[k]!)));
-    log(`${series.name}, ${short.length} weeks from 14 days: MASE ${round(mean(short.map((each) => each.own.mase)))} (naive of a week ${round(mean(short.map(({ naive: week }) => week)))}); ${shortCoverage.map((share) => round(share, 3)).join(', ')}`);
+    const figures = { weeks: tasks.length, mase: mean(scores.map(({ mase }) => mase)), naiveDay: naive[0]!, naiveWeek: naive[1]!, coverage, shortMase: mean(short.map((each) => each.own.mase)), shortNaive: Math.min(...[0, 1].map((k) => mean(short.map((each) => each.naive[k]!)))), shortCoverage };
+    log(`${series.name}, ${tasks.length} weeks all through: MASE ${round(figures.mase)} (naive of a day ${round(figures.naiveDay)}, of a week ${round(figures.naiveWeek)}); 80, 90, 95 % hold ${coverage.map((share) => round(share, 3)).join(', ')}`);
+    log(`${series.name}, ${short.length} weeks from 14 days: MASE ${round(figures.shortMase)} (the better naive ${round(figures.shortNaive)}); 80, 90, 95 % hold ${shortCoverage.map((share) => round(share, 3)).join(', ')}`);
     return figures;
   });
 
@@ -164,10 +167,17 @@ async function run({ log }: BenchmarkContext): Promise<Figures> {
     mstl_by_series: byName(({ published }) => published.mstl.mase168),
     last_week_coverage_90: byName(({ own: { coverage } }) => coverage[1]!),
     through_weeks: through.reduce((sum, { weeks }) => sum + weeks, 0),
+    through_mase_mean: round(mean(through.map(({ mase }) => mase))),
+    through_better_naive_mean: round(mean(through.map(({ naiveDay, naiveWeek }) => Math.min(naiveDay, naiveWeek)))),
+    fortnight_mase_mean: round(mean(through.map(({ shortMase }) => shortMase))),
+    fortnight_better_naive_mean: round(mean(through.map(({ shortNaive }) => shortNaive))),
+    fortnight_coverage_80: round(mean(through.map(({ shortCoverage }) => shortCoverage[0]!))),
+    fortnight_coverage_95: round(mean(through.map(({ shortCoverage }) => shortCoverage[2]!))),
     through_mase: Object.fromEntries(through.map(({ mase }, i) => [all[i]!.name, round(mase)])),
     through_naive_week: Object.fromEntries(through.map(({ naiveWeek }, i) => [all[i]!.name, round(naiveWeek)])),
     through_naive_day: Object.fromEntries(through.map(({ naiveDay }, i) => [all[i]!.name, round(naiveDay)])),
-    through_coverage_90: Object.fromEntries(through.map(({ coverage }, i) => [all[i]!.name, round(coverage[1]!)])),
+    through_coverage_80: Object.fromEntries(through.map(({ coverage }, i) => [all[i]!.name, round(coverage[0]!)])),
+    through_coverage_95: Object.fromEntries(through.map(({ coverage }, i) => [all[i]!.name, round(coverage[2]!)])),
     exhaustion_in_90_interval: round(leaks.inside),
     exhaustion_false_share: round(leaks.falseShare),
   };
@@ -177,7 +187,11 @@ export const benchmark: Benchmark = {
   name: 'forecasts',
   summary: 'a week ahead by the hour on traffic, load and solar power, with intervals; time to exhaustion of leaks',
   floors: {
-    mase: { max: 0.78 },
+    mase: { max: 0.77 },
+    through_mase_mean: { max: 0.81 },
+    fortnight_mase_mean: { max: 1.05 },
+    fortnight_coverage_80: { min: 0.75, max: 0.85 },
+    fortnight_coverage_95: { min: 0.9, max: 1 },
     coverage_80: { min: 0.75, max: 0.85 },
     coverage_90: { min: 0.85, max: 0.95 },
     coverage_95: { min: 0.9, max: 1 },

@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
-const testdata = join(import.meta.dirname, '../../testdata');
+/** Shipped data. */
+export const testdata = join(import.meta.dirname, '../../testdata');
 
 /** An even series; NaN where a step has no value. */
 export interface Series {
@@ -23,43 +24,60 @@ export interface Expected {
   readonly forecast_last_168h_of_13_weeks?: Readonly<Record<'snaive24' | 'snaive168' | 'mstl', { readonly mae: number; readonly mase168: number; readonly coverage90: number }>>;
 }
 
-/** Reads a CSV of stamped values (taken as UTC) onto even steps; of rows with the same stamp the first is kept. */
-export async function readSeries(path: string, timeColumn: string, valueColumn: string, stepMs: number): Promise<Series> {
-  const rows = (await readFile(join(testdata, path), 'utf8')).trim().split(/\r?\n/).map((line) => line.split(','));
-  const time = rows[0]!.indexOf(timeColumn);
-  const value = rows[0]!.indexOf(valueColumn);
-  const stamped = rows.slice(1).map((row): [number, number] => [Date.parse(`${row[time]!.replace(' ', 'T')}Z`), row[value] === '' ? Number.NaN : Number(row[value])]);
+/**
+ * Reads a CSV onto even steps: the first column that holds times (taken as UTC), the value right of it; of rows with the same stamp
+ * the first is kept.
+ */
+export async function readSeries(path: string, stepMs: number): Promise<Series> {
+  const rows = (await readFile(path, 'utf8')).trim().split(/\r?\n/).map((line) => line.replaceAll('"', '').split(','));
+  const time = rows[1]!.findIndex((cell) => /^\d{4}-\d\d-\d\d[ T]\d\d:\d\d/.test(cell));
+  if (time < 0) throw new Error(`no column of ${path} holds times`);
+  const stamped = rows.slice(1).map((row): [number, number] => [Date.parse(`${row[time]!.replace(' ', 'T')}Z`), row[time + 1] === '' ? Number.NaN : Number(row[time + 1])]);
   const startMs = stamped.reduce((least, [at]) => Math.min(least, at), Infinity);
   const endMs = stamped.reduce((most, [at]) => Math.max(most, at), -Infinity);
   const values = new Float64Array(Math.round((endMs - startMs) / stepMs) + 1).fill(Number.NaN);
   for (const [at, each] of stamped.reverse()) values[Math.round((at - startMs) / stepMs)] = each;
-  return { name: path.replace(/^.*\/|\.csv$/g, ''), values, startMs, stepMs };
+  return { name: basename(path, '.csv'), values, startMs, stepMs };
 }
 
 export const hourMs = 3_600_000;
 
-/** The three hourly series: road traffic, electric load, solar power. */
-export async function hourlySeries(): Promise<Series[]> {
-  return Promise.all([
-    readSeries('seasonal/metro_traffic_hourly.csv', 'date_time', 'traffic_volume', hourMs),
-    readSeries('seasonal/electricity_hourly.csv', 'ts', 'y', hourMs),
-    readSeries('seasonal/solarpower_hourly.csv', 'ts', 'y', hourMs),
-  ]);
+/** `h`, `5min`, `D`. */
+function stepOf(step: string): number {
+  const [, number, unit] = /^(\d*)(min|h|D)$/.exec(step) ?? [];
+  if (unit === undefined) throw new Error(`${step} is no step`);
+  return Number(number || 1) * { min: 60_000, h: hourMs, D: 24 * hourMs }[unit as 'min' | 'h' | 'D'];
 }
 
-export async function expectations(): Promise<Record<string, Expected>> {
-  return JSON.parse(await readFile(join(testdata, 'seasonal/expected.json'), 'utf8')) as Record<string, Expected>;
+/** A series and what `expected.json` says of it. */
+export interface Listed {
+  readonly series: Series;
+  readonly expected: Expected;
 }
 
-/** Seeded standard normal numbers (mulberry32, Box and Muller). */
-export function normals(seed: number): () => number {
+/** Every series that `seasonal/expected.json` of a data folder lists; those with a folder in their name lie in `anomaly-nab`. */
+export async function listedSeries(data: string): Promise<Listed[]> {
+  const all = JSON.parse(await readFile(join(data, 'seasonal/expected.json'), 'utf8')) as Record<string, Expected>;
+  return Promise.all(Object.entries(all).map(async ([name, expected]) => ({
+    series: await readSeries(join(data, name.includes('/') ? `anomaly-nab/${name}` : `seasonal/${name}.csv`), stepOf(expected.step)),
+    expected,
+  })));
+}
+
+/** Seeded uniform numbers in [0, 1) (mulberry32). */
+export function uniforms(seed: number): () => number {
   let state = seed;
-  const uniform = (): number => {
+  return () => {
     state = (state + 0x6d2b79f5) | 0;
     let t = Math.imul(state ^ (state >>> 15), 1 | state);
     t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
     return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
   };
+}
+
+/** Seeded standard normal numbers (Box and Muller). */
+export function normals(seed: number): () => number {
+  const uniform = uniforms(seed);
   return () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
 }
 

@@ -126,20 +126,20 @@ describe('forecasts', () => {
     expect(forecast(new Array<null>(500).fill(null), hourMs)).toBeNull();
   });
 
-  it('cover what they say they cover', () => {
+  it.each([14, 28])('cover what they say they cover, from %i days', (days) => {
     const levels = [0.8, 0.95];
     const inside = [0, 0];
     const runs = 25;
     for (let seed = 0; seed < runs; seed++) {
       const normal = normals(1000 + seed);
       let drift = 0;
-      const whole = made(35 * 24, (hour) => {
+      const whole = made((days + 7) * 24, (hour) => {
         drift = 0.9 * drift + 4 * normal();
         return rhythm(hour) + drift;
       });
-      const { intervals } = forecast(whole.slice(0, 28 * 24), hourMs, { levels })!;
+      const { intervals } = forecast(whole.slice(0, days * 24), hourMs, { levels })!;
       intervals.forEach(({ low, high }, k) => {
-        for (let i = 0; i < 168; i++) if (whole[28 * 24 + i]! >= low[i]! && whole[28 * 24 + i]! <= high[i]!) inside[k]!++;
+        for (let i = 0; i < 168; i++) if (whole[days * 24 + i]! >= low[i]! && whole[days * 24 + i]! <= high[i]!) inside[k]!++;
       });
     }
     levels.forEach((level, k) => expect(Math.abs(inside[k]! / (168 * runs) - level)).toBeLessThan(0.05));
