@@ -59,6 +59,14 @@ describe('patterns', () => {
     expect(found(noisy(4 * 168, (hour) => 10 * Math.sin((2 * Math.PI * hour) / 168)), hourMs)).toEqual(['weekly 168']);
   });
 
+  it('are weeks alone where one day has what the others lack', () => {
+    for (const days of [1, 2, 3]) {
+      const some = found(noisy(8 * 168, (hour) => (Math.floor(hour / 24) % 7 < days && hour % 24 >= 3 && hour % 24 < 9 ? 80 : 5)), hourMs);
+      expect(some).toContain('weekly 168');
+      expect(some).not.toContain('daily 24');
+    }
+  });
+
   it('are whatever else comes again: minutes, hours, days', () => {
     expect(found(noisy(1440, (minute) => (minute % 60 < 2 ? 40 : 5)), minuteMs)).toEqual(['other 60']);
     expect(found(noisy(2 * 1440, (minute) => (minute % 7 === 0 ? 40 : 5)), minuteMs)).toEqual(['other 7']);
@@ -78,6 +86,7 @@ describe('patterns', () => {
       expect(found(noisy(days * 24, (hour) => (dayOfMonth(hour) === 1 ? 60 : 5)), hourMs)).toEqual(['other 730']);
       expect(found(noisy(days * 24, (hour) => working(hour) + (dayOfMonth(hour) <= 2 ? 60 : 0)), hourMs)).toContain('other 730');
     }
+    for (const days of [90, 180]) expect(found(noisy(days * 24, (hour) => (new Date(monday + hour * hourMs + 2 * dayMs).getUTCDate() <= 2 ? 60 : 5)), hourMs)).toEqual(['other 730']);
     expect(found(noisy(59 * 24, (hour) => (dayOfMonth(hour) === 1 ? 60 : 5)), hourMs)).toEqual([]);
   });
 

@@ -174,7 +174,8 @@ function regular(values: Float64Array, stepMs: number, minConfidence: number): P
   for (const finding of findings) {
     const minutes = minutesOf(finding.period);
     const week = minutes === minutesPerDay ? findings.find((each) => minutesOf(each.period) === minutesPerWeek && each.confidence >= minConfidence) : undefined;
-    const confidence = week ? Math.max(finding.confidence, partialConfidence(finding.period, week)) : finding.confidence;
+    // What comes on one day of the week is no rhythm of days, however plain it is: most days must have it.
+    const confidence = week && finding.confidence >= week.confidence / 2 ? Math.max(finding.confidence, partialConfidence(finding.period, week)) : finding.confidence;
     if (confidence < minConfidence) continue;
     patterns.push({
       type: minutes === minutesPerDay ? 'daily' : minutes === minutesPerWeek ? 'weekly' : 'other',
@@ -189,7 +190,7 @@ function regular(values: Float64Array, stepMs: number, minConfidence: number): P
   return patterns;
 }
 
-/** The same days of each calendar month, by means of local days from which the weekdays' own differences are taken. */
+/** The same days of each calendar month, counted from its beginning or its end, by means of local days from which the weekdays' own differences are taken. */
 function monthly(values: Float64Array, stepMs: number, startMs: number, { offsetMsAt, minConfidence = leastConfidence }: PatternOptions): Pattern | null {
   if (stepMs > msPerDay || values.length * stepMs < fewestMonthDays * msPerDay) return null;
   const localDay = (i: number): number => Math.floor((startMs + i * stepMs + (offsetMsAt?.(startMs + i * stepMs) ?? 0)) / msPerDay);
@@ -211,10 +212,14 @@ function monthly(values: Float64Array, stepMs: number, startMs: number, { offset
   const dateOf = (day: number): Date => new Date((firstDay + day) * msPerDay);
   const monthOf = (day: number): number => dateOf(day).getUTCFullYear() * 12 + dateOf(day).getUTCMonth();
   const months = monthOf(days - 1) - monthOf(0) + 1;
-  const folded: Folded = { rows: months, period: 31, values: new Float64Array(months * 31).fill(Number.NaN) };
-  plain.forEach((value, day) => (folded.values[(monthOf(day) - monthOf(0)) * 31 + dateOf(day).getUTCDate() - 1] = value - level[day]!));
-  const confidence = explained(folded.values, foretold(folded));
-  const significance = agreement(folded);
+  const lastDate = (day: number): number => new Date(Date.UTC(dateOf(day).getUTCFullYear(), dateOf(day).getUTCMonth() + 1, 0)).getUTCDate();
+  const [first, last] = [(day: number): number => dateOf(day).getUTCDate() - 1, (day: number): number => 30 - lastDate(day) + dateOf(day).getUTCDate()].map((columnOf) => {
+    const folded: Folded = { rows: months, period: 31, values: new Float64Array(months * 31).fill(Number.NaN) };
+    plain.forEach((value, day) => (folded.values[(monthOf(day) - monthOf(0)) * 31 + columnOf(day)] = value - level[day]!));
+    return { confidence: explained(folded.values, foretold(folded)), significance: agreement(folded) };
+  });
+  const fromEnd = last!.confidence > first!.confidence;
+  const { confidence, significance } = fromEnd ? last! : first!;
   if (confidence < minConfidence || significance < significantMonth) return null;
   return {
     type: 'other',
@@ -223,7 +228,7 @@ function monthly(values: Float64Array, stepMs: number, startMs: number, { offset
     confidence,
     significance,
     cycles: months,
-    evidence: `Repeats on the same days of each month: explains ${percent(confidence)} of the variance of days in months kept from it, over ${months} months.`,
+    evidence: `Repeats on the same days of each month${fromEnd ? ', counted from its end' : ''}: explains ${percent(confidence)} of the variance of days in months kept from it, over ${months} months.`,
   };
 }
 
