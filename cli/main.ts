@@ -4,10 +4,9 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { CommandError, EXIT } from './client.js';
 import { registerClientCommands } from './commands/register.js';
 import { down } from './up/down.js';
-import { makeKeys } from './up/keys.js';
+import { ROOT } from './up/root.js';
 import { StateFolder } from './up/state.js';
 import { status } from './up/status.js';
-import { ROOT, up } from './up/up.js';
 
 function port(text: string): number {
   const value = Number(text);
@@ -24,7 +23,8 @@ const stateOption = ['--state <dir>', 'folder of data, logs and keys', process.e
 interface UpFlags { detach?: boolean; demo?: boolean; kubeconfig?: string; context?: string; clusterId?: string; allowChanges?: boolean; scenario?: string; port: number; state: string }
 const start = (name: string) => program.command(name)
   .option('-d, --detach', 'return when ready').option('--port <port>', 'port of the gateway', port, 8000).option(...stateOption);
-const runUp = (flags: UpFlags) => up({
+// What starts services loads all that they need: commands that only ask do not wait for it.
+const runUp = async (flags: UpFlags) => (await import('./up/up.js')).up({
   detach: flags.detach ?? false, demo: flags.demo ?? false, kubeconfig: flags.kubeconfig ?? null, context: flags.context ?? null, clusterId: flags.clusterId ?? null, allowChanges: flags.allowChanges ?? false, scenario: flags.scenario ?? null, port: flags.port, state: flags.state,
 }, process.argv.slice(2));
 
@@ -36,7 +36,7 @@ program.command('down').option('--leave-asleep', 'end even where something sleep
 program.command('status').option('--json', 'for programs').option(...stateOption)
   .action(async (flags: { json?: boolean; state: string }) => { process.exitCode = await status(new StateFolder(flags.state), flags.json ?? false); });
 program.command('keys').requiredOption('--dir <dir>', 'folder for keys').option('--cluster <ids...>', 'ids of clusters', ['demo']).option('--database-host <host>', 'host of the database', 'postgres')
-  .action((flags: { dir: string; cluster: string[]; databaseHost: string }) => makeKeys({ dir: flags.dir, clusters: flags.cluster, databaseHost: flags.databaseHost }));
+  .action(async (flags: { dir: string; cluster: string[]; databaseHost: string }) => (await import('./up/keys.js')).makeKeys({ dir: flags.dir, clusters: flags.cluster, databaseHost: flags.databaseHost }));
 
 registerClientCommands(program, stateOption);
 

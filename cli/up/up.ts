@@ -9,6 +9,7 @@ import { checkCluster, clusterIdFrom } from './cluster-check.js';
 import { serveControl } from './control.js';
 import { wakeSleepers } from './down.js';
 import { planHousehold, type HouseholdOptions } from './household.js';
+import { ROOT } from './root.js';
 import { beginningOf, belongsTo, endLeftovers, isAlive, type RunRecord, StateFolder } from './state.js';
 import { Supervisor } from './supervisor.js';
 
@@ -28,9 +29,6 @@ export interface UpOptions {
 const READY_WITHIN_MS = 90_000;
 const BACKFILL_WITHIN_MS = 240_000;
 const GRACE_MS = 15_000;
-
-/** The root of the checkout, from the compiled file's place (cli/dist/up/up.js). */
-export const ROOT = resolve(import.meta.dirname, '..', '..', '..');
 
 /** `upid up`: starts everything; returns when all has ended, or with `detach` when it is ready. */
 export async function up(options: UpOptions, argv: readonly string[]): Promise<void> {
