@@ -45,6 +45,11 @@ export class Zone {
     return offset;
   }
 
+  /** Local time minus UTC at a moment, ms. */
+  offsetMs(timeMs: number): number {
+    return this.offsetQuarters(Math.floor(timeMs / QUARTER_MS)) * QUARTER_MS;
+  }
+
   /** Quarters since 1970-01-01 00:00 local time, of a UTC quarter (unix ms / 900,000). */
   localQuarter(quarter: number): number {
     return quarter + this.offsetQuarters(quarter);

@@ -295,12 +295,13 @@ export class InsightService {
     const memory = meansOf(own.loads, 'memoryBytes', 5);
     // A limit bounds one pod: of a workload the sum over its pods meets none.
     const exhaustion = own === workload ? null : exhaustionOf(memory, sumOrNull(of.containers.filter((each) => each.role !== 'init').map((each) => each.limits.memory_bytes)));
-    const predictions = predictionsOf(hourlyCpu(days, range.endMs), 'cpu_millicores');
+    const history = hourlyCpu(days, range.endMs);
+    const predictions = predictionsOf(history, 'cpu_millicores');
     const labels = subject.objects.workloads.get(workloadKey(subject.ref))?.labels ?? {};
     return {
       workload: subject.ref, uid: of.uid, judgement, usage,
       containers: aggregate.containers.map((container) => ({ name: container.name, usage: containerSummary(container), oom_kills: of.oomKills.filter((name) => name === container.name).length })),
-      requests, idle_periods: facts.profile?.idlePeriods ?? null, time_zone: facts.zone.name, performance: performanceOf(usage, aggregate, signals.memoryOfLimit, of.oomKills.length, exhaustion), patterns: patternsOf(hourly, facts.zone),
+      requests, idle_periods: facts.profile?.idlePeriods ?? null, time_zone: facts.zone.name, performance: performanceOf(usage, aggregate, signals.memoryOfLimit, of.oomKills.length, exhaustion), patterns: patternsOf(own === workload ? history : hourly, facts.zone),
       anomalies: [...anomaliesOf(meansOf(own.loads, 'cpuMillicores', 5), 'cpu_millicores', 'millicores', 1, since), ...anomaliesOf(memory, 'memory_bytes', 'bytes', 1_048_576, since)].slice(0, 20),
       trends: { usage: trendOf(hourly, 'CPU'), efficiency: trendOf(efficiencyByHour(workload.aggregate), 'Business requests a CPU second') }, predictions,
       user_impact_score: userImpactScore(requests), business_criticality: criticalityOf(labels, requests), coverage: coverageOf(aggregate, workload.aggregate, range, facts, predictions === null),
@@ -343,7 +344,7 @@ function rangeOf(request: { readonly start: string; readonly end: string }): Ran
   return range;
 }
 
-/** Weeks of hours that a prediction rests on. */
+/** What predictions and patterns rest on. */
 const PREDICTION_DAYS = 42;
 
 /** Hourly means of a workload's CPU from its days, up to the last hour that is known. */

@@ -4,8 +4,8 @@ import { detectAnomalies, type Anomaly } from '../series/anomalies/detector.js';
 import { describeTrend } from '../series/changes/trend.js';
 import { timeToExhaustion } from '../series/forecasts/exhaustion.js';
 import { forecast } from '../series/forecasts/forecast.js';
-import { autocorrelation } from '../series/statistics.js';
-import { toTimestamp, type Insight, type RequestSummary, type UsageSummary } from '@upid/contracts';
+import { findPatterns } from '../series/patterns/patterns.js';
+import { HOUR_MS, MINUTE_MS, toTimestamp, type Insight, type RequestSummary, type UsageSummary } from '@upid/contracts';
 
 /** Evenly spaced values; NaN where unknown. */
 export interface Series {
@@ -19,12 +19,15 @@ export interface HourLoad {
   readonly load: LoadMinutes;
 }
 
-/** Means of `minutes` minutes each of a load's column, over all its hours. */
+/** Means of `minutes` minutes each of a load's column, from the first of its hours (which are in order) to the last: of hours that are not there NaN. */
 export function meansOf(hours: readonly HourLoad[], column: keyof LoadMinutes, minutes: 5 | 60): Series {
   const per = 60 / minutes;
-  const timesMs = new Float64Array(hours.length * per);
-  const values = new Float64Array(hours.length * per).fill(Number.NaN);
-  hours.forEach(({ hourMs, load }, h) => {
+  const startMs = hours[0]?.hourMs ?? 0;
+  const span = hours.length === 0 ? 0 : ((hours.at(-1)?.hourMs ?? 0) - startMs) / HOUR_MS + 1;
+  const timesMs = Float64Array.from({ length: span * per }, (_, i) => startMs + i * minutes * MINUTE_MS);
+  const values = new Float64Array(span * per).fill(Number.NaN);
+  for (const { hourMs, load } of hours) {
+    const at = ((hourMs - startMs) / HOUR_MS) * per;
     for (let i = 0; i < per; i++) {
       let sum = 0;
       let count = 0;
@@ -34,10 +37,9 @@ export function meansOf(hours: readonly HourLoad[], column: keyof LoadMinutes, m
         sum += value;
         count++;
       }
-      timesMs[h * per + i] = hourMs + i * minutes * 60_000;
-      if (count > 0) values[h * per + i] = sum / count;
+      if (count > 0) values[at + i] = sum / count;
     }
-  });
+  }
   return { timesMs, values };
 }
 
@@ -93,57 +95,10 @@ export function anomaliesOf(series: Series, metric: string, unit: string, resolu
   }));
 }
 
-/** Below this confidence a pattern is not told. */
-const PATTERN_CONFIDENCE = 0.8;
-
-/**
- * Patterns of hourly means: daily and weekly by the autocorrelation at 24 and 168 hours (at least two periods must be there), business hours by
- * the rank of Monday to Friday, 9 to 17 local time, among all other hours (the probability that an hour inside lies above one outside).
- */
-export function patternsOf(hours: Series, zone: Zone): Insight['patterns'] {
-  const known = hours.values.filter((value) => !Number.isNaN(value));
-  if (known.length < 48 || new Set(known).size < 2) return [];
-  const level = mean(hours.values);
-  const filled = hours.values.map((value) => (Number.isNaN(value) ? level : value));
-  const lags = autocorrelation(filled, 168);
-  const patterns: Insight['patterns'] = [];
-  const add = (type: Insight['patterns'][number]['type'], lag: number, name: string) => {
-    const confidence = filled.length >= 2 * lag ? (lags[lag] ?? 0) * (filled.length / (filled.length - lag)) : 0;
-    if (confidence > PATTERN_CONFIDENCE) patterns.push({ type, period_minutes: lag * 60, confidence: Math.min(1, confidence), evidence: `CPU repeats itself ${name}: autocorrelation ${confidence.toFixed(2)} at ${lag} hours.` });
-  };
-  add('daily', 24, 'every day');
-  add('weekly', 168, 'every week');
-  const inside: number[] = [];
-  const outside: number[] = [];
-  hours.values.forEach((value, i) => {
-    if (Number.isNaN(value)) return;
-    const hour = Math.floor(zone.quarterOfWeek(Math.floor((hours.timesMs[i] as number) / 900_000)) / 4);
-    (hour < 120 && hour % 24 >= 9 && hour % 24 < 17 ? inside : outside).push(value);
-  });
-  if (inside.length >= 24 && outside.length >= 24) {
-    const above = rankShare(inside, outside);
-    if (above > PATTERN_CONFIDENCE) patterns.push({ type: 'business_hours', period_minutes: 10_080, confidence: above, evidence: `An hour of Monday to Friday, 9 to 17 (${zone.name}), lies above another hour with probability ${above.toFixed(2)}.` });
-  }
-  return patterns;
-}
-
-/** The probability that a value of `a` lies above one of `b` (ties count half): the Mann-Whitney statistic over its range. */
-export function rankShare(a: readonly number[], b: readonly number[]): number {
-  const sorted = [...b].sort((x, y) => x - y);
-  let above = 0;
-  for (const value of a) {
-    let low = 0;
-    let high = sorted.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if ((sorted[middle] as number) < value) low = middle + 1;
-      else high = middle;
-    }
-    let ties = low;
-    while (ties < sorted.length && sorted[ties] === value) ties++;
-    above += low + (ties - low) / 2;
-  }
-  return above / (a.length * b.length);
+/** What repeats in hourly means, by the working hours and dates of a zone. */
+export function patternsOf({ timesMs, values }: Series, zone: Zone): Insight['patterns'] {
+  const found = findPatterns(values, HOUR_MS, timesMs[0] ?? 0, { offsetMsAt: (timeMs) => zone.offsetMs(timeMs) });
+  return found.map(({ type, periodMinutes, confidence, evidence }) => ({ type, period_minutes: periodMinutes, confidence, evidence: `CPU: ${evidence}` }));
 }
 
 /** Hours of history without which nothing is predicted, and every how many hours of the week ahead a prediction is told. */
