@@ -13,6 +13,7 @@ import { connectCluster } from './connection/cluster-access.client.js';
 import { clusterFingerprint } from './connection/discovery.service.js';
 import { KubernetesClient } from './connection/kubernetes.client.js';
 import { delay } from './connection/waiting.service.js';
+import { withoutSparing } from './memory.client.js';
 import { SpoolFolder } from './publishing/spool.client.js';
 import { KubeletClient } from './usage/kubelet.client.js';
 import type { UsageMode } from './usage/usage.service.js';
@@ -114,6 +115,7 @@ async function buildAgent({ config, bus, log }: Platform<CollectorConfig>): Prom
     },
     backfill: config.prometheusUrl === undefined || config.backfillDays === 0 ? null : (publisher, state) => new BackfillService(
       new PrometheusClient(config.prometheusUrl ?? '', config.prometheusTokenFile), state, publisher, spool, { clusterId: config.clusterId, days: config.backfillDays, load: config.backfillLoad, acceptsClass, log, delay }),
+    withoutSparing,
     abdicate: (why) => {
       log.error({ why }, 'this agent ends, and waits for its turn when it is started again');
       process.kill(process.pid, 'SIGTERM');

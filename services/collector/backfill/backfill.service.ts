@@ -4,7 +4,7 @@ import type { BatchName, MessageMeta } from '../publishing/publisher.service.js'
 import { encodeRequests, requestCovers, requestDrafts } from '../publishing/request-batches.js';
 import { encodeUsage, usageCovers, usageDrafts } from '../publishing/usage-batches.js';
 import {
-  coveredMinutes, FIRST_PACE, nextPace, PastNames, QUESTION_METRICS, rateWindow, requestQuestion, requestRows, REQUESTS_METRIC, usageQuestions, usageSamples, type Pace, type RangeSeries, type UsageAnswers, type UsageQuestion,
+  allKnown, coveredMinutes, FIRST_PACE, NAME_QUESTIONS, nextPace, PastNames, QUESTION_METRICS, rateWindow, requestQuestion, requestRows, REQUESTS_METRIC, usageQuestions, usageSamples, type Pace, type PresentNames, type RangeSeries, type UsageAnswers, type UsageQuestion,
 } from './history.js';
 
 export interface HistoryApi {
@@ -186,14 +186,15 @@ export class BackfillService {
   private async readNamespace(namespace: string, hour: { startMs: number; endMs: number }, source: { window: string; namespaceLabel: string | null }, covered: ReadonlySet<number>, signal: AbortSignal): Promise<void> {
     const answers: UsageAnswers = {};
     const questions = usageQuestions(namespace, source.window);
+    const present = this.presentNames();
     for (const question of Object.keys(questions) as UsageQuestion[]) {
       if (signal.aborted) return;
-      if (this.absent.has(question)) continue;
-      const ofNames = question === 'podInfo' || question.endsWith('Owner');
+      const ofNames = NAME_QUESTIONS.has(question);
+      if (this.absent.has(question) || (ofNames && allKnown(answers, namespace, hour.startMs, present))) continue;
       answers[question] = await this.ask(questions[question], hour, ofNames ? NAMES_STEP_SECONDS : STEP_SECONDS, signal, !QUESTION_METRICS[question].required);
     }
     const { podInfo = [], podOwner = [], replicaSetOwner = [], jobOwner = [] } = answers;
-    const names = new PastNames(this.options.clusterId, namespace, this.presentNames(), { podInfo, podOwner, replicaSetOwner, jobOwner });
+    const names = new PastNames(this.options.clusterId, namespace, present, { podInfo, podOwner, replicaSetOwner, jobOwner });
     const { samples, podSamples, unnamed } = usageSamples(answers, names);
     for (const draft of usageDrafts('prometheus', samples, podSamples)) await this.outlet.publish('usage', (name) => encodeUsage(draft, name), { covers: usageCovers(draft) });
     if (unnamed > 0) {
@@ -210,7 +211,7 @@ export class BackfillService {
     for (const draft of requestDrafts('prometheus', rows)) await this.outlet.publish('requests', (name) => encodeRequests(draft, name), { covers: requestCovers(draft) });
   }
 
-  private presentNames(): ConstructorParameters<typeof PastNames>[2] {
+  private presentNames(): PresentNames {
     return {
       pod: (namespace, name) => this.state.podsNamed(namespace, name).find(({ removedAtMs }) => removedAtMs === null) ?? null,
       hasWorkload: (workload: WorkloadRef) => this.state.hasWorkload(workloadKey(workload)),
@@ -237,6 +238,6 @@ export class BackfillService {
   }
 
   private rest(signal: AbortSignal): Promise<void> {
-    return signal.aborted ? Promise.resolve() : this.options.delay(this.pace.pauseMs, signal);
+    return signal.aborted || this.pace.pauseMs < 1 ? Promise.resolve() : this.options.delay(this.pace.pauseMs, signal);
   }
 }

@@ -2,7 +2,7 @@ import { MINUTE_MS } from '@upid/contracts';
 import { InventoryState } from '../inventory/state.js';
 import { decodeRequestBatch, decodeUsageBatch } from '@upid/contracts';
 import { BackfillService, type HistoryApi } from './backfill.service.js';
-import { coveredMinutes, FIRST_PACE, MalformedAnswerError, nextPace, parseSeries, PastNames, rateWindow, requestQuestion, requestRows, usageQuestions, usageSamples, type RangeSeries } from './history.js';
+import { allKnown, coveredMinutes, FIRST_PACE, MalformedAnswerError, nextPace, parseSeries, PastNames, rateWindow, requestQuestion, requestRows, usageQuestions, usageSamples, type RangeSeries } from './history.js';
 
 const START = Date.UTC(2026, 5, 1, 10);
 const seconds = (minute: number) => START / 1_000 + minute * 60;
@@ -32,7 +32,7 @@ describe('questions', () => {
 
 describe('pods of the past', () => {
   const present = (pods: Record<string, string> = {}, workloads: string[] = []) => ({
-    pod: (_: string, name: string) => (pods[name] === undefined ? null : { uid: pods[name], workload: { namespace: 'shop', kind: 'Deployment' as const, name: 'web' }, hostNetwork: false }),
+    pod: (_: string, name: string) => (pods[name] === undefined ? null : { uid: pods[name], workload: { namespace: 'shop', kind: 'Deployment' as const, name: 'web' }, hostNetwork: false, createdAtMs: START }),
     hasWorkload: ({ kind, name }: { kind: string; name: string }) => workloads.includes(`${kind}/${name}`),
   });
 
@@ -61,8 +61,15 @@ describe('pods of the past', () => {
   });
 });
 
+describe('names that the inventory knows', () => {
+  const present = { pod: (_: string, name: string) => (name === 'old' || name === 'new' ? { uid: name, workload: { namespace: 'shop', kind: 'Pod' as const, name }, hostNetwork: false, createdAtMs: name === 'old' ? START : START + 1 } : null), hasWorkload: () => false };
+  it.each([[['old'], true], [[], true], [['old', 'new'], false], [['gone'], false]])('%j: %s', (pods, known) => {
+    for (const question of ['cpu', 'memory', 'receive', 'transmit'] as const) expect(allKnown({ [question]: pods.map((pod) => series({ pod }, 1)) }, 'shop', START, present)).toBe(known);
+  });
+});
+
 describe('usage of the past', () => {
-  const names = new PastNames('lab', 'shop', { pod: (_, name) => (name === 'p' ? { uid: 'u', workload: { namespace: 'shop', kind: 'Pod', name: 'p' }, hostNetwork: false } : null), hasWorkload: () => false }, nothing);
+  const names = new PastNames('lab', 'shop', { pod: (_, name) => (name === 'p' ? { uid: 'u', workload: { namespace: 'shop', kind: 'Pod', name: 'p' }, hostNetwork: false, createdAtMs: START } : null), hasWorkload: () => false }, nothing);
   const of = (metric: object = {}) => ({ pod: 'p', container: 'app', ...metric });
 
   it('is of the minute that ends at a value', () => {
@@ -137,6 +144,8 @@ describe('pace', () => {
     expect(failing.pauseMs).toBe(30_000);
     for (let i = 0; i < 30; i++) failing = nextPace(failing, 20);
     expect(failing.pauseMs).toBeLessThan(60);
+    for (let i = 0; i < 60; i++) pace = nextPace(pace, 20, 1);
+    expect(pace.pauseMs).toBeLessThan(0.001);
   });
 });
 

@@ -40,7 +40,7 @@ function quoted(text: string): string {
 
 /**
  * The questions for one namespace. `max by` and not `sum by`: a container that is scraped twice, or was restarted within the look-back,
- * has two series and one truth.
+ * has two series and one truth. Names come last.
  * @param window the shortest range that surely holds two scrapes, such as `2m`
  */
 export function usageQuestions(namespace: string, window: string) {
@@ -63,6 +63,9 @@ export function usageQuestions(namespace: string, window: string) {
   };
 }
 export type UsageQuestion = keyof ReturnType<typeof usageQuestions>;
+
+/** Those whose answers name the pods of the others; they are asked last, and only where they are needed. */
+export const NAME_QUESTIONS: ReadonlySet<UsageQuestion> = new Set(['podInfo', 'podOwner', 'replicaSetOwner', 'jobOwner']);
 
 /** Metrics without which a question is not asked, and whether usage can be told without it. */
 export const QUESTION_METRICS: Readonly<Record<UsageQuestion, { readonly metric: string; readonly required: boolean }>> = {
@@ -105,11 +108,20 @@ export interface PastPod {
 
 /** What the present inventory knows of names. */
 export interface PresentNames {
-  pod(namespace: string, name: string): { readonly uid: string; readonly workload: WorkloadRef; readonly hostNetwork: boolean } | null;
+  pod(namespace: string, name: string): { readonly uid: string; readonly workload: WorkloadRef; readonly hostNetwork: boolean; readonly createdAtMs: number } | null;
   hasWorkload(workload: WorkloadRef): boolean;
 }
 
 type Labels = Readonly<Record<string, string>>;
+
+/**
+ * Whether the inventory alone says what all the pods of an answer were: they are there, and were when the answer begins (a name is
+ * given once at a time). Then Prometheus need not be asked for names.
+ */
+export function allKnown(answers: UsageAnswers, namespace: string, startMs: number, present: PresentNames): boolean {
+  const names = new Set([...(answers.cpu ?? []), ...(answers.memory ?? []), ...(answers.receive ?? []), ...(answers.transmit ?? [])].flatMap(({ metric }) => metric['pod'] ?? []));
+  return [...names].every((name) => (present.pod(namespace, name)?.createdAtMs ?? Infinity) <= startMs);
+}
 
 /** Names of pods as their controllers make them, with the kind that makes them so. */
 const NAME_PATTERNS: readonly (readonly [RegExp, WorkloadRef['kind']])[] = [
@@ -151,7 +163,7 @@ export class PastNames {
     const info = this.info.get(name);
     const now = this.present.pod(this.namespace, name);
     const uid = info?.['uid'] ?? '';
-    if (now !== null && (uid === '' || uid === now.uid)) return { ...now, madeUpFor: null };
+    if (now !== null && (uid === '' || uid === now.uid)) return { uid: now.uid, workload: now.workload, hostNetwork: now.hostNetwork, madeUpFor: null };
     const workload = this.workloadOf(name, info) ?? (now === null ? null : now.workload);
     if (workload === null) return null;
     const hostNetwork = info?.['host_network'] === 'true';
@@ -351,5 +363,5 @@ export function nextPace(pace: Pace, tookMs: number | null, load = DEFAULT_LOAD)
   if (tookMs === null) return { ...pace, pauseMs: Math.min(LONGEST_PAUSE_MS, Math.max(1_000, pace.pauseMs * 4)) };
   const restingMs = pace.restingMs === 0 ? tookMs : Math.min(tookMs, pace.restingMs * 1.02 + 0.01);
   if (tookMs > 2 * restingMs + 50) return { restingMs, pauseMs: Math.min(LONGEST_PAUSE_MS, Math.max(tookMs, pace.pauseMs * 2)) };
-  return { restingMs, pauseMs: Math.max(SHORTEST_PAUSE_MS, Math.min(pace.pauseMs / 2 + (tookMs * (1 - load)) / load / 2, LONGEST_PAUSE_MS)) };
+  return { restingMs, pauseMs: Math.max(load < 1 ? SHORTEST_PAUSE_MS : 0, Math.min(pace.pauseMs / 2 + (tookMs * (1 - load)) / load / 2, LONGEST_PAUSE_MS)) };
 }
