@@ -129,6 +129,8 @@ export const QUERIES = {
   intelligence: {
     pod: { request: z.object({ ...cluster, namespace: z.string(), pod_name: z.string(), ...rangeFields }), response: podInsightSchema },
     workload: { request: z.object({ ...cluster, namespace: z.string(), kind: workloadKindSchema.nullable(), name: z.string(), ...rangeFields }), response: workloadInsightSchema },
+    /** A workload's requests alone, for who needs nothing else of it. */
+    requests: { request: z.object({ ...cluster, workload: workloadRefSchema, ...rangeFields }), response: z.object({ requests: requestSummarySchema.nullable() }) },
     cluster: { request: z.object({ ...cluster, namespace: z.string().nullable().default(null), ...rangeFields }), response: clusterInsightSchema },
     coverage: { request: z.object({ ...cluster }), response: z.object({ usage_since: timestampSchema.nullable(), usage_until: timestampSchema.nullable(), requests_since: timestampSchema.nullable(), requests_until: timestampSchema.nullable(), usage_covered_24h: z.number().min(0).max(1).nullable(), requests_covered_24h: z.number().min(0).max(1).nullable(), backfill: z.object({ done: z.boolean(), progress: z.number().min(0).max(1) }).nullable(), gaps: z.array(z.object({ source: z.string(), start: timestampSchema, end: timestampSchema, reason: z.string() })) }) },
     usage_history: { request: z.object({ ...cluster, workload: workloadRefSchema, ...rangeFields }), response: z.object({ containers: z.array(z.object({ name: z.string(), hours: z.array(usageHourSchema), oom_kills: z.number().int().nonnegative() })) }) },

@@ -45,7 +45,7 @@ beforeAll(async () => {
   bus = await connectBus({ url: nats.url, name: 'intelligence' });
   await bus.ensureStreams(STREAMS);
   await bus.tail({ stream: 'FACTS', subjects: [subjects.allocation('*')], from: new Date(0) }, (message) => { events.push(message.json(allocationEventSchema)); });
-  await bus.serveQuery('workload', QUERIES.intelligence.workload.request, ({ name }) => Promise.resolve({ insight: { requests: name === 'web' ? { business_per_day: 10_000 } : null } }));
+  await bus.serveQuery('requests', QUERIES.intelligence.requests.request, ({ workload: { name } }) => Promise.resolve({ requests: name === 'web' ? { business_per_day: 10_000 } : null }));
   service = await startCost();
 });
 afterAll(async () => {
@@ -63,7 +63,7 @@ const inventory = (cluster: string, event: InventoryEvent) => bus.publish(subjec
 const rollup = (cluster: string, payload: Uint8Array) => bus.publish(subjects.rollup(cluster), payload, { msgId: `rollup/${cluster}/${published++}` });
 const ask = async <N extends QueryName<'cost'>>(name: N, request: QueryRequest<'cost', N>): Promise<QueryResponse<'cost', N>> => QUERIES.cost[name].response.parse(await bus.ask('cost', name, request)) as QueryResponse<'cost', N>;
 const rows = async <R>(text: string, values: unknown[] = [], of = store): Promise<R[]> => (await of.sql.query(text, values)).rows as R[];
-const thisHour = () => Date.now() - (Date.now() % HOUR_MS);
+const thisHour = () => Math.floor(Date.now() / HOUR_MS) * HOUR_MS;
 const windowsOf = (hourMs: number) => Array.from({ length: 12 }, (_, i) => hourMs + i * WINDOW_MS);
 const nanos = (values: readonly (string | bigint)[]) => values.reduce<bigint>((sum, value) => sum + BigInt(value), 0n);
 
@@ -99,7 +99,7 @@ describe('an hour of a cluster', () => {
     expect(before.current).toMatchObject({ actual_cost: null, wasted_cost: null, waste_percentage: null, instance_type: 'm5.xlarge', region: 'us-east-1', pricing_model: 'on_demand', price_basis: { source: 'price_list' } });
     expect(before.coverage.reasons.actual_cost).toContain('no usage is known');
 
-    const windowMs = Date.now() - (Date.now() % WINDOW_MS) - WINDOW_MS;
+    const windowMs = (Math.floor(Date.now() / WINDOW_MS) - 1) * WINDOW_MS;
     await rollup('thin', rollupOf({ windowMs, revision: 1 }, [{ podUid: uidOf('b', 1), cpuMillicores: 250, memoryBytes: GIB / 2 }]));
     const after = await waitFor('usage', async () => {
       const answer = await ask('analysis', { ...of, start: toTimestamp(windowMs), end: toTimestamp(windowMs + 1) });

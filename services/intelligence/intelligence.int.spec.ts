@@ -491,6 +491,9 @@ describe('judgements and answers', () => {
     const pod = await ask('workload', { cluster_id: 'shop', namespace: 'shop', kind: null, name: 'promo-preview', start: toTimestamp((hour + 10) * MINUTE_MS), end: toTimestamp((hour + 40) * MINUTE_MS) });
     expect(pod.insight.usage.covered_minutes).toBe(30);
     expect(pod.insight.requests).toMatchObject({ covered_minutes: 30, probe: 180 });
+    const range = { start: toTimestamp((hour + 10) * MINUTE_MS), end: toTimestamp((hour + 40) * MINUTE_MS) };
+    expect((await ask('requests', { cluster_id: 'shop', workload: pod.insight.workload, ...range })).requests).toEqual(pod.insight.requests);
+    expect((await ask('requests', { cluster_id: 'shop', workload: { ...pod.insight.workload, name: 'nobody' }, ...range })).requests).toBeNull();
   });
 
   it('gives the hours that right-sizing needs', async () => {

@@ -140,8 +140,8 @@ export class AnalysisService {
   private async businessPerDay(asked: Asked<'analysis'>, workload: WorkloadRef | null): Promise<AnalysisInput['unitCost']> {
     if (!workload) return { businessPerDay: null, reason: 'requests are counted by workload: ask for one' };
     try {
-      const { insight } = await this.bus.ask<QueryResponse<'intelligence', 'workload'>>('intelligence', 'workload', { cluster_id: asked.cluster_id, namespace: workload.namespace, kind: workload.kind, name: workload.name, start: asked.start, end: asked.end }, { timeoutMs: askTimeoutMs });
-      return insight.requests?.business_per_day == null ? { businessPerDay: null, reason: 'no request telemetry is known of it' } : { businessPerDay: insight.requests.business_per_day, reason: null };
+      const { requests } = await this.bus.ask<QueryResponse<'intelligence', 'requests'>>('intelligence', 'requests', { cluster_id: asked.cluster_id, workload, start: asked.start, end: asked.end }, { timeoutMs: askTimeoutMs });
+      return requests?.business_per_day == null ? { businessPerDay: null, reason: 'no request telemetry is known of it' } : { businessPerDay: requests.business_per_day, reason: null };
     } catch (error) {
       if (!(error instanceof UpidError)) throw error;
       this.log.info({ cluster_id: asked.cluster_id, code: error.code }, 'requests cannot be asked for this time');

@@ -18,6 +18,11 @@ export class InsightHandler {
     return this.insight.workload(request);
   }
 
+  @Query('requests', QUERIES.intelligence.requests.request)
+  requests(request: QueryParsed<'intelligence', 'requests'>): Promise<QueryResponse<'intelligence', 'requests'>> {
+    return this.insight.requests(request);
+  }
+
   @Query('cluster', QUERIES.intelligence.cluster.request)
   cluster(request: QueryParsed<'intelligence', 'cluster'>): Promise<QueryResponse<'intelligence', 'cluster'>> {
     return this.insight.clusterInsight(request);

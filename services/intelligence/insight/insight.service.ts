@@ -10,6 +10,7 @@ import type { Aggregate } from '../fold/aggregate.js';
 import { parseLatest } from '../fold/latest.js';
 import { countRest, type RestMinutes } from '../idle/activity.js';
 import type { CoverageRepository } from '../ingest/coverage.repository.js';
+import { Derived } from './derived.js';
 import type { ClusterRow, HistoryRepository, HourInfo, StoredPod } from './history.repository.js';
 import { emptyData, floorHour, LATEST_MS, type Range, type RangeData, type RangeService, type StoredWorkload } from './range.service.js';
 import { anomaliesOf, bitsIn, criticalityOf, efficiencyByHour, exhaustionOf, loadShapeOf, meansOf, patternsOf, performanceOf, predictionsOf, trendOf, userImpactScore, type Series } from './measures.js';
@@ -23,6 +24,9 @@ const POD_USAGE_MS = 24 * HOUR_MS;
 /** Longest gaps and events are told of this many days. */
 const GAP_DAYS = 30;
 
+/** Workloads whose patterns and predictions are kept: some 10 kB each. */
+const DERIVED_WORKLOADS = 2_000;
+
 /** What has been resolved of a question. */
 interface Subject extends StoredWorkload {
   readonly objects: ClusterObjects;
@@ -30,6 +34,8 @@ interface Subject extends StoredWorkload {
 
 /** Answers what intelligence is asked. Figures come from the stored hours at the moment of the question. */
 export class InsightService {
+  private readonly ofHistory = new Derived<Pick<Insight, 'patterns' | 'predictions'>>(DERIVED_WORKLOADS);
+
   constructor(
     private readonly history: HistoryRepository, private readonly ranges: RangeService, private readonly inventory: InventoryMirror, private readonly assessments: AssessmentRepository, private readonly coverageEvents: CoverageRepository, private readonly cache: Cache,
     private readonly policy: Policy, private readonly nowMs: () => number,
@@ -81,6 +87,13 @@ export class InsightService {
       insight, assessment: stored?.assessment ?? null, replicas: object?.replicas ?? null, pods: await this.podsOf(subject, judgement, stored?.assessment ?? null, range), load: loadShapeOf(hourly, facts.zone),
       service_reliability: requests && requests.business > 0 ? 1 - Math.min(1, requests.errors / requests.business) : null,
     };
+  }
+
+  async requests(request: QueryParsed<'intelligence', 'requests'>): Promise<QueryResponse<'intelligence', 'requests'>> {
+    const cluster = await this.clusterOf(request.cluster_id);
+    const { workload: ref } = request;
+    const number = cluster ? await this.history.workloadNumber(cluster.number, ref) : null;
+    return { requests: requestSummary((await this.ranges.workloadData({ cluster, ref, number }, rangeOf(request))).aggregate) };
   }
 
   async usageHistory(request: QueryParsed<'intelligence', 'usage_history'>): Promise<QueryResponse<'intelligence', 'usage_history'>> {
@@ -296,12 +309,13 @@ export class InsightService {
     // A limit bounds one pod: of a workload the sum over its pods meets none.
     const exhaustion = own === workload ? null : exhaustionOf(memory, sumOrNull(of.containers.filter((each) => each.role !== 'init').map((each) => each.limits.memory_bytes)));
     const history = hourlyCpu(days, range.endMs);
-    const predictions = predictionsOf(history, 'cpu_millicores');
+    const derived = this.ofHistory.of(`${subject.cluster?.number} ${workloadKey(subject.ref)} ${facts.zone.name}`, history, () => ({ predictions: predictionsOf(history, 'cpu_millicores'), patterns: patternsOf(history, facts.zone) }));
+    const { predictions } = derived;
     const labels = subject.objects.workloads.get(workloadKey(subject.ref))?.labels ?? {};
     return {
       workload: subject.ref, uid: of.uid, judgement, usage,
       containers: aggregate.containers.map((container) => ({ name: container.name, usage: containerSummary(container), oom_kills: of.oomKills.filter((name) => name === container.name).length })),
-      requests, idle_periods: facts.profile?.idlePeriods ?? null, time_zone: facts.zone.name, performance: performanceOf(usage, aggregate, signals.memoryOfLimit, of.oomKills.length, exhaustion), patterns: patternsOf(own === workload ? history : hourly, facts.zone),
+      requests, idle_periods: facts.profile?.idlePeriods ?? null, time_zone: facts.zone.name, performance: performanceOf(usage, aggregate, signals.memoryOfLimit, of.oomKills.length, exhaustion), patterns: own === workload ? derived.patterns : patternsOf(hourly, facts.zone),
       anomalies: [...anomaliesOf(meansOf(own.loads, 'cpuMillicores', 5), 'cpu_millicores', 'millicores', 1, since), ...anomaliesOf(memory, 'memory_bytes', 'bytes', 1_048_576, since)].slice(0, 20),
       trends: { usage: trendOf(hourly, 'CPU'), efficiency: trendOf(efficiencyByHour(workload.aggregate), 'Business requests a CPU second') }, predictions,
       user_impact_score: userImpactScore(requests), business_criticality: criticalityOf(labels, requests), coverage: coverageOf(aggregate, workload.aggregate, range, facts, predictions === null),
@@ -312,13 +326,10 @@ export class InsightService {
     const running = (subject.objects.pods.get(workloadKey(subject.ref)) ?? []) as readonly PodObject[];
     const judged = new Map(assessment?.pods.map((pod) => [pod.uid, pod.judgement]));
     const listed = running.slice(0, LISTED_PODS);
-    const stored = new Map((subject.cluster ? await this.history.podsByUid(subject.cluster.number, listed.map((pod) => pod.uid)) : []).map((pod) => [pod.uid, pod]));
     const recent = { startMs: Math.max(range.startMs, range.endMs - POD_USAGE_MS), endMs: range.endMs };
-    const usage = new Map<string, UsageSummary>();
-    for (const pod of listed) {
-      const known = stored.get(pod.uid);
-      if (known && subject.cluster) usage.set(pod.uid, loadSummary((await this.ranges.podData(subject.cluster, known, subject.ref, recent)).aggregate));
-    }
+    const stored = subject.cluster ? await this.history.podsByUid(subject.cluster.number, listed.map((pod) => pod.uid)) : [];
+    const data = subject.cluster ? await this.ranges.podsData(subject.cluster, stored, subject.ref, recent) : new Map<string, RangeData>();
+    const usage = new Map([...data].map(([uid, each]) => [uid, loadSummary(each.aggregate)]));
     return running.map((pod) => ({ uid: pod.uid, name: pod.name, node_name: pod.node_name, judgement: judged.get(pod.uid) ?? judgement, usage: usage.get(pod.uid) ?? NO_USAGE }));
   }
 }

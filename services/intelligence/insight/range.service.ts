@@ -97,28 +97,38 @@ export class RangeService {
 
   /** One pod's own minutes over a range, from its samples. */
   async podData(cluster: ClusterRow, pod: StoredPod, ref: WorkloadRef, range: Range): Promise<RangeData> {
-    const data = emptyData(range);
+    return (await this.podsData(cluster, [pod], ref, range)).get(pod.uid) ?? emptyData(range);
+  }
+
+  /** The own minutes of pods of one workload over a range, by UID. */
+  async podsData(cluster: ClusterRow, pods: readonly StoredPod[], ref: WorkloadRef, range: Range): Promise<Map<string, RangeData>> {
+    const all = new Map(pods.map((pod) => [pod.uid, emptyData(range)]));
+    if (pods.length === 0) return all;
     const key = workloadKey(ref);
-    const uid = uidBytes(pod.uid);
+    const byId = new Map(pods.map((pod) => [pod.id, pod]));
     const grid = new Grid();
-    const take = (hourMs: number) => {
-      const own = grid.pod(uid, 0, grid.workload(key));
+    const take = (hourMs: number, pod: StoredPod) => {
+      const data = all.get(pod.uid);
+      if (data === undefined) return;
+      const own = grid.pod(uidBytes(pod.uid), 0, grid.workload(key));
       const { aggregate, load } = aggregateWorkload(grid, [own], [], clamp((range.startMs - hourMs) / MINUTE_MS), clamp((range.endMs - hourMs) / MINUTE_MS));
       mergeAggregate(data.aggregate, aggregate);
       data.loads.push({ hourMs, load });
     };
-    for (const row of await this.history.podHours(cluster.number, floorHour(range.startMs), range.endMs, [pod.id])) {
+    for (const row of await this.history.podHours(cluster.number, floorHour(range.startMs), range.endMs, byId.keys())) {
+      const pod = byId.get(row.pod);
+      if (pod === undefined) continue;
       grid.reset(row.hourMs / MINUTE_MS, 60);
-      unpackPodHour(row.samples, grid, grid.pod(uid, 0, grid.workload(key)));
-      take(row.hourMs);
+      unpackPodHour(row.samples, grid, grid.pod(uidBytes(pod.uid), 0, grid.workload(key)));
+      take(row.hourMs, pod);
     }
     const open = (await this.history.hours(cluster.number, floorHour(range.startMs), range.endMs)).filter((hour) => !hour.closed && hour.windows !== 0).map((hour) => hour.hourMs);
     for (const [hourMs, cells] of Map.groupBy(await this.history.cells(cluster.number, open, shardOf(key)), (cell) => cell.hourMs)) {
       grid.reset(hourMs / MINUTE_MS, 60);
       for (const cell of cells) unpackCells(cell.data, grid, cell.window * 5, (each) => each === key);
-      take(hourMs);
+      for (const pod of pods) take(hourMs, pod);
     }
-    return data;
+    return all;
   }
 
   /** Aggregates of the workload's days, back to the start of what its profile rests on. */

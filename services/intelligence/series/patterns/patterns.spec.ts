@@ -139,6 +139,12 @@ describe('patterns', () => {
     }), { numRuns: 20 });
   });
 
+  it('rest on what is known: nothing is a cycle before the first value or after the last', () => {
+    const series = noisy(4 * 168, (hour) => working(hour));
+    const unknown = new Array<null>(2 * 168 + 5).fill(null);
+    expect(findPatterns([...unknown, ...series, ...unknown], hourMs, monday - unknown.length * hourMs)).toEqual(findPatterns(series, hourMs, monday));
+  });
+
   it('are nothing in what is constant, empty or short', () => {
     expect(found(new Array<number>(1000).fill(42), hourMs)).toEqual([]);
     expect(found(new Array<number>(1000).fill(0.1).map((value, i) => value + (i % 24 === 0 ? 1e-17 : 0)), hourMs)).toEqual([]);

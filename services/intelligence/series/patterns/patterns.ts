@@ -239,7 +239,11 @@ function monthly(values: Float64Array, stepMs: number, startMs: number, { offset
  * Cost: two autocorrelations by FFT, O(n log n), and at most 30 periods at O(n) each; O(n) memory.
  */
 export function findPatterns(series: ArrayLike<number | null>, stepMs: number, startMs: number, options: PatternOptions = {}): Pattern[] {
-  const values = Float64Array.from(series, (value) => (value != null && Number.isFinite(value) ? value : Number.NaN));
+  const all = Float64Array.from(series, (value) => (value != null && Number.isFinite(value) ? value : Number.NaN));
+  // What is unknown before the first value and after the last one is no cycle.
+  const first = all.findIndex((value) => !Number.isNaN(value));
+  const values = all.subarray(Math.max(0, first), all.findLastIndex((value) => !Number.isNaN(value)) + 1);
+  const firstMs = startMs + Math.max(0, first) * stepMs;
   let [low, high, count] = [Infinity, -Infinity, 0];
   for (const value of values) {
     if (Number.isNaN(value)) continue;
@@ -249,8 +253,8 @@ export function findPatterns(series: ArrayLike<number | null>, stepMs: number, s
   }
   // Less than rounding leaves of a constant is no variation.
   if (count < fewestValues || high - low <= 1e-9 * Math.max(Math.abs(low), Math.abs(high))) return [];
-  const month = monthly(values, stepMs, startMs, options);
+  const month = monthly(values, stepMs, firstMs, options);
   // A month that is found is not found again as 30 days.
   const fixed = regular(values, stepMs, options.minConfidence ?? leastConfidence).filter(({ periodMinutes }) => !month || Math.abs(periodMinutes / month.periodMinutes - 1) > 0.1);
-  return [...fixed, businessHours(values, stepMs, startMs, options), month].filter((pattern) => pattern !== null);
+  return [...fixed, businessHours(values, stepMs, firstMs, options), month].filter((pattern) => pattern !== null);
 }
