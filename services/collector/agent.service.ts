@@ -54,8 +54,6 @@ export interface AgentPorts {
   readonly usage: UsagePorts;
   /** null without a Prometheus. */
   readonly backfill: ((publisher: Publisher, state: InventoryState) => BackfillService) | null;
-  /** Runs what may take memory for a while, to be done sooner. */
-  readonly withoutSparing: (work: () => Promise<void>) => Promise<void>;
   readonly log: AgentLog;
   /** Ends the process: another agent has taken over, and this one must not work beside it. */
   readonly abdicate: (why: string) => void;
@@ -174,7 +172,7 @@ export class Agent {
     this.inventory.publish();
     this.run(this.describing(signal));
     const backfill = this.ports.backfill?.(this.publisher, this.state);
-    if (backfill !== undefined) this.run(this.ports.withoutSparing(() => backfill.run(signal)));
+    if (backfill !== undefined) this.run(backfill.run(signal));
   }
 
   private async sayWhatIsMissing(signal: AbortSignal): Promise<void> {

@@ -114,8 +114,7 @@ async function buildAgent({ config, bus, log }: Platform<CollectorConfig>): Prom
       podMetrics: () => kubernetes.text('GET', '/apis/metrics.k8s.io/v1beta1/pods'),
     },
     backfill: config.prometheusUrl === undefined || config.backfillDays === 0 ? null : (publisher, state) => new BackfillService(
-      new PrometheusClient(config.prometheusUrl ?? '', config.prometheusTokenFile), state, publisher, spool, { clusterId: config.clusterId, days: config.backfillDays, load: config.backfillLoad, acceptsClass, log, delay }),
-    withoutSparing,
+      new PrometheusClient(config.prometheusUrl ?? '', config.prometheusTokenFile), state, publisher, spool, { clusterId: config.clusterId, days: config.backfillDays, load: config.backfillLoad, acceptsClass, log, delay, withoutSparing }),
     abdicate: (why) => {
       log.error({ why }, 'this agent ends, and waits for its turn when it is started again');
       process.kill(process.pid, 'SIGTERM');

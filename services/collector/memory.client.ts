@@ -9,11 +9,11 @@ export function spareMemory(): void {
 }
 
 /** Does what is short of time and not of memory, such as reading history: sparing meanwhile costs half of its time again. */
-export async function withoutSparing(work: () => Promise<void>): Promise<void> {
+export async function withoutSparing<T>(work: () => Promise<T>): Promise<T> {
   if (!sparing) return work();
   setFlagsFromString('--no-optimize-for-size');
   try {
-    await work();
+    return await work();
   } finally {
     setFlagsFromString('--optimize-for-size');
   }

@@ -33,6 +33,8 @@ export interface BackfillOptions {
   readonly log: { info(fields: object, message: string): void; warn(fields: object, message: string): void };
   readonly delay: (ms: number, signal: AbortSignal) => Promise<void>;
   readonly now?: () => number;
+  /** Runs what may take memory for a while, to be done sooner. */
+  readonly withoutSparing?: <T>(work: () => Promise<T>) => Promise<T>;
 }
 
 /** How far it has come: hours are read from the newest to the oldest, in each the namespaces one after the other. */
@@ -75,10 +77,12 @@ export class BackfillService {
   }
 
   async run(signal: AbortSignal): Promise<void> {
+    const { withoutSparing = (work) => work() } = this.options;
     let progress = await this.recall();
     for (let failures = 0; !signal.aborted && !progress.done; ) {
       try {
-        progress = await this.read(progress, signal);
+        const from = progress;
+        progress = await withoutSparing(() => this.read(from, signal));
         failures = 0;
       } catch (error) {
         failures++;
