@@ -34,11 +34,18 @@ export async function probeDatabase(database: Database): Promise<DatabaseCapabil
   const { rows } = await database.query<{ version: number; text: string }>(`SELECT current_setting('server_version_num')::int AS version, current_setting('server_version') AS text`);
   const serverVersion = rows[0]?.version ?? 0;
   if (serverVersion < 150_000) throw new UnsupportedDatabaseError(`PostgreSQL ${rows[0]?.text ?? '?'} is too old: 15 or newer is needed`);
+  // Tables that were made as partitions, before the extension came, stay what they are.
+  const { rows: partitioned } = await database.query(`SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relkind = 'p' LIMIT 1`, [database.schema]);
+  if (partitioned.length > 0) return { level: 'postgresql', serverVersion, timescaledbVersion: null };
   const available = await database.query<{ installed: string | null }>(`SELECT installed_version AS installed FROM pg_available_extensions WHERE name = 'timescaledb'`);
   if (available.rows.length === 0) return { level: 'postgresql', serverVersion, timescaledbVersion: null };
   if (available.rows[0]?.installed == null) {
     try {
-      await database.query('CREATE EXTENSION IF NOT EXISTS timescaledb WITH SCHEMA public');
+      // Services that start together would trip over each other: IF NOT EXISTS does not wait.
+      await database.transaction(async (tx) => {
+        await tx.query(`SELECT pg_advisory_xact_lock(hashtextextended('upid.timescaledb', 0))`);
+        await tx.query('CREATE EXTENSION IF NOT EXISTS timescaledb WITH SCHEMA public');
+      });
     } catch (error) {
       database.options.log?.warn({ err: error }, 'TimescaleDB is available but cannot be installed by this user: plain partitions are used');
       return { level: 'postgresql', serverVersion, timescaledbVersion: null };
