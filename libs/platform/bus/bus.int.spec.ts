@@ -291,6 +291,33 @@ describe('consuming', () => {
     expect(second.counters.handled).toBeGreaterThan(0);
   });
 
+  it('does not toss what comes while it ends: the next one gets it untried', async () => {
+    const name = fresh('svc');
+    const bus = await connected(name);
+    const subject = `f.${fresh('ending')}`;
+    const hold = Promise.withResolvers<void>();
+    let begun = 0;
+    const first = await consuming(bus, { durable: 'd', subjects: [subject] }, () => {
+      begun++;
+      return hold.promise;
+    });
+    await publish(bus, subject, 'begun');
+    await until(() => begun === 1);
+    const ending = first.stop();
+    await publish(bus, subject, 'late');
+    await new Promise((resolve) => { setTimeout(resolve, 500); });
+    hold.resolve();
+    await ending;
+    const seen: [string, number][] = [];
+    await consuming(bus, { durable: 'd', subjects: [subject] }, (message) => {
+      seen.push([text(message), message.tries]);
+      return Promise.resolve();
+    });
+    await until(() => seen.length === 1);
+    expect(seen[0]?.[0]).toBe('late');
+    expect(seen[0]?.[1]).toBeLessThanOrEqual(2);
+  });
+
   it('refuses two handlers of one consumer or question', async () => {
     const bus = await connected(fresh('svc'));
     @Controller()

@@ -1,4 +1,4 @@
-import { AckPolicy, type ConsumerInfo, DeliverPolicy, type JetStreamManager, JetStreamApiError, type JsMsg } from '@nats-io/jetstream';
+import { AckPolicy, type ConsumerInfo, type ConsumerMessages, DeliverPolicy, type JetStreamManager, JetStreamApiError, type JsMsg } from '@nats-io/jetstream';
 import { errors as natsErrors, nanos } from '@nats-io/transport-node';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CONSUMER_DEFAULTS, FUTURE_TOLERANCE_MS, HEADERS, PoisonMessageError } from '@upid/contracts';
@@ -52,6 +52,8 @@ export interface ConsumerCounters { handled: number; failed: number; dead: numbe
 const HEARTBEAT_MS = CONSUMER_DEFAULTS.ackWaitMs / 3;
 /** A pull waits this long at the server; a stopping consumer waits it out, so that nothing is sent to one that has left. */
 const PULL_MS = 1_000;
+/** What is given back at the end is handed out again after this: at once it would come back on the pull that is still open, again and again, until it counts as poison. */
+const GIVEN_BACK_MS = 2 * PULL_MS;
 /** Bytes that a consumer of single messages holds; a batch's bound is its spec's. Either may be doubled by what is under way. */
 const HELD_BYTES = 16 * 1024 * 1024;
 const LONGEST_BACKOFF_MS = 60_000;
@@ -92,6 +94,7 @@ export class StreamConsumer {
   private running = 0;
   private stopping = false;
   private pulling: Promise<void> = Promise.resolve();
+  private fetching: ConsumerMessages | null = null;
   private heartbeat: NodeJS.Timeout | undefined;
   private waker: NodeJS.Timeout | undefined;
   private readonly aborted = new AbortController();
@@ -160,8 +163,9 @@ export class StreamConsumer {
         const consumer = await client.consumers.get(this.spec.stream, this.name);
         // One description of the consumer serves many pulls; an error has it looked up again.
         for (let next = room; !this.stopping && next > 0; next = this.room()) {
-          const messages = await consumer.fetch({ max_messages: next, expires: PULL_MS });
-          for await (const message of messages) this.take(message);
+          this.fetching = await consumer.fetch({ max_messages: next, expires: PULL_MS });
+          if (this.stopping) this.fetching.stop();
+          for await (const message of this.fetching) this.take(message);
         }
       } catch (error) {
         if (this.stopping) return;
@@ -186,7 +190,7 @@ export class StreamConsumer {
     const delivery = deliveryOf(message);
     this.meanBytes += (Math.max(256, delivery.payload.length) - this.meanBytes) / 32;
     if (this.stopping) {
-      message.nak();
+      message.nak(GIVEN_BACK_MS);
       return;
     }
     const held = { message, delivery, since: Date.now() };
@@ -299,7 +303,7 @@ export class StreamConsumer {
         await this.whileDependenciesAway(() => { rejected.clear(); return handler(deliveries); });
       } catch (error) {
         if (batch.length === 1 && batch[0]) await this.failed(batch[0], error);
-        else if (this.stopping && isDependencyAway(error)) for (const held of batch) this.putOff(held, 0);
+        else if (this.stopping && isDependencyAway(error)) for (const held of batch) this.putOff(held, GIVEN_BACK_MS);
         else {
           // One message of many is at fault: halves find it, and the rest goes on.
           const middle = Math.ceil(batch.length / 2);
@@ -331,7 +335,7 @@ export class StreamConsumer {
   private async failed(held: Held, error: unknown): Promise<void> {
     const { tries } = held.delivery;
     const poison = poisonIn(error);
-    if (isDependencyAway(error)) return this.putOff(held, 0);
+    if (isDependencyAway(error)) return this.putOff(held, GIVEN_BACK_MS);
     this.counters.failed++;
     if (poison) return this.bury(held, reasonOf(poison));
     if (tries >= CONSUMER_DEFAULTS.maxDeliver) {
@@ -402,7 +406,8 @@ export class StreamConsumer {
     this.stopping = true;
     this.wake();
     this.aborted.abort();
-    for (const held of this.queue.splice(0)) this.putOff(held, 0);
+    this.fetching?.stop();
+    for (const held of this.queue.splice(0)) this.putOff(held, GIVEN_BACK_MS);
     this.queuedBytes = 0;
     clearTimeout(this.waker);
     await this.pulling;
