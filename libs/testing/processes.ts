@@ -105,7 +105,11 @@ export interface ProcessDescription {
   /** Run as this user, where this process may change to it. */
   uid?: number;
   gid?: number;
+  /** How often it is started again when it ends by itself; default never. For programs that are not under test and fall now and then. */
+  revivals?: number;
 }
+
+const REVIVED_AFTER_MS = 100;
 
 /** A process ended although nobody asked it to. */
 export class ProcessEndedError extends Error {
@@ -117,6 +121,9 @@ export class ProcessEndedError extends Error {
 
 /** One server process that can be stopped, killed, hung and started again on the same command line. */
 export class ManagedProcess {
+  /** How often it was started again because it had ended by itself. */
+  revived = 0;
+  #wanted = false;
   #child: ChildProcess | undefined;
   #end: { promise: Promise<void>; how?: string } | undefined;
 
@@ -138,6 +145,7 @@ export class ManagedProcess {
   /** Resolves when the process has been created, which is before it serves anything. */
   async start(): Promise<void> {
     if (this.running) return;
+    this.#wanted = true;
     const { command, args, env, cwd, logFile, uid, gid } = this.description;
     const log = openSync(logFile, 'a');
     const child = spawn(command, args, { cwd, detached: true, stdio: ['ignore', log, log], env: { ...process.env, ...env }, uid, gid });
@@ -149,6 +157,8 @@ export class ManagedProcess {
         end.how = signal ?? `exit code ${code}`;
         if (child.pid !== undefined) forgetProcess(child.pid);
         resolve();
+        // Where it cannot be started again, assertRunning tells.
+        this.#revive().catch(() => undefined);
       });
       child.once('error', (error) => {
         end.how ??= error.message;
@@ -167,6 +177,7 @@ export class ManagedProcess {
 
   /** Ends it in good order, by force after `patienceMs`. */
   async stop(patienceMs = 20_000): Promise<void> {
+    this.#wanted = false;
     const end = this.#end;
     if (end === undefined || !this.running) return;
     this.#signal(this.description.stopSignal ?? 'SIGTERM');
@@ -178,6 +189,7 @@ export class ManagedProcess {
 
   /** Ends it with SIGKILL, as a crash would. */
   async kill(): Promise<void> {
+    this.#wanted = false;
     if (!this.running) return;
     this.#child?.ref();
     this.#signal('SIGKILL');
@@ -186,6 +198,14 @@ export class ManagedProcess {
 
   async restart(): Promise<void> {
     await this.stop();
+    await this.start();
+  }
+
+  async #revive(): Promise<void> {
+    if (!this.#wanted || this.revived >= (this.description.revivals ?? 0)) return;
+    await delay(REVIVED_AFTER_MS, undefined, { ref: false });
+    if (!this.#wanted) return;
+    this.revived++;
     await this.start();
   }
 

@@ -249,6 +249,19 @@ describeWithControlPlane('a Kubernetes control plane for tests', () => {
     expect((await kubelet()).pods.find(({ podRef }) => podRef.uid === web.metadata.uid)?.containers[0]?.memory.workingSetBytes).toBe(2 ** 30);
   });
 
+  it('has figures again where kwok gives none any more', async () => {
+    const told: string[] = [];
+    const write = process.stderr.write.bind(process.stderr);
+    process.stderr.write = ((text: string) => told.push(text) > 0) as typeof process.stderr.write;
+    try {
+      cluster.process('kwok').pause();
+      expect((await cluster.askKubelet('node-0', '/stats/summary')).status).toBe(200);
+      expect(told.join('')).toMatch(/kwok gives no figures \(Error: kwok does not answer\) and is started again/);
+    } finally {
+      process.stderr.write = write;
+    }
+  });
+
   it('survives the death of the API server; a watch from before is too old', async () => {
     const path = '/api/v1/namespaces/shop/pods';
     const { metadata: { resourceVersion } } = await cluster.api.call<{ metadata: { resourceVersion: string } }>('GET', `${path}?limit=1`);

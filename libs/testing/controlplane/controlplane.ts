@@ -85,6 +85,9 @@ export async function startControlPlane(options: ControlPlaneOptions = {}): Prom
   return controlPlane;
 }
 
+/** Where it falls it is started again, as a node's own supervisor would: without it no pod runs and none uses anything. */
+const KWOK_REVIVALS = 20;
+
 /** A running control plane. Made by {@link startControlPlane}. */
 export class ControlPlane implements AsyncDisposable {
   /** The kubelets of all nodes: faults, routes to pods. */
@@ -94,6 +97,7 @@ export class ControlPlane implements AsyncDisposable {
   readonly #processes: Map<ComponentName, ManagedProcess>;
   readonly #logs = new Map<string, { containers: Set<string>; last: Promise<unknown> }>();
   #nodes = 0;
+  #reviving: Promise<void> | undefined;
   readonly #ordinals = new Map<string, number>();
 
   constructor(layout: Layout, /** The API, as an administrator. */ readonly api: KubernetesApi, program: string, options: ControlPlaneOptions, tls: { cert: string; key: string; ca: string }) {
@@ -101,13 +105,14 @@ export class ControlPlane implements AsyncDisposable {
     this.#options = options;
     this.kubelets = new Kubelets({
       api, kwokPort: layout.ports.kwok, socketPath: kubeletSocket(layout), tls,
-      ensureLog: (namespace, pod, container) => this.#ensureLog(namespace, pod, container),
+      ensureLog: (namespace, pod, container) => this.#ensureLog(namespace, pod, container), reviveKwok: (why) => (this.#reviving ??= this.#reviveKwok(why).finally(() => { this.#reviving = undefined; })),
     });
     const wanted = new Set<ComponentName>(['etcd', 'kube-apiserver', ...(options.components ?? COMPONENTS)]);
     const lines = commandLines(layout, options);
     this.#processes = new Map(COMPONENTS.filter((name) => wanted.has(name)).map((name) => [name, new ManagedProcess({
       name, command: program, args: lines[name].args, cwd: layout.directory, logFile: join(layout.directory, 'logs', `${name}.log`),
       env: { HTTP_PROXY: '', HTTPS_PROXY: '', NO_PROXY: '127.0.0.1,localhost', ...lines[name].env },
+      ...(name === 'kwok' ? { revivals: KWOK_REVIVALS } : {}),
     })]));
   }
 
@@ -299,6 +304,16 @@ export class ControlPlane implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
+  }
+
+  /** Now and then kwok runs and gives no figures for as long as it lives; the end of its log may say why. */
+  async #reviveKwok(why: unknown): Promise<void> {
+    const kwok = this.process('kwok');
+    if (!kwok.running) return;
+    process.stderr.write(`kwok gives no figures (${String(why)}) and is started again. The end of its log:\n${await kwok.logTail()}\n`);
+    await kwok.kill();
+    await kwok.start();
+    await this.#serves('kwok');
   }
 
   async #serves(name: ComponentName): Promise<void> {

@@ -42,6 +42,8 @@ export interface KubeletOptions {
   socketPath: string;
   /** The kubelets' serving certificate and key, and the CA that client certificates are signed by; PEM. */
   tls: { cert: string; key: string; ca: string };
+  /** Starts kwok again where it runs and does not give its figures. */
+  reviveKwok: (why: unknown) => Promise<void>;
   /** Makes sure that kwok has a log for the pod's container, before it is asked for one. */
   ensureLog: (namespace: string, pod: string, container: string) => Promise<void>;
 }
@@ -54,6 +56,8 @@ interface Node extends KubernetesObject {
 const DECISIONS_LAST_MS = 1_000;
 /** A kubelet knows its pods by a watch; here they are asked for when the last answer is older than this. */
 const OBJECTS_LAST_MS = 500;
+/** kwok has its figures a moment after it was started; what it does not give for this long it will not give. */
+const KWOK_PATIENCE_MS = 3_000;
 
 export class Kubelets {
   readonly #options: KubeletOptions;
@@ -172,10 +176,14 @@ export class Kubelets {
       return;
     }
     const text = { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' };
-    if (path === '/metrics/resource') response.writeHead(200, text).end(resourceMetrics(await this.#figures(node)));
-    else if (path === '/metrics/cadvisor') response.writeHead(200, text).end(cadvisorMetrics(await this.#figures(node)));
-    else if (path === '/stats/summary') response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(statsSummary(await this.#figures(node))));
-    else if (path === '/healthz') response.writeHead(200, text).end('ok');
+    // The figures first: where they cannot be had, that is the answer.
+    if (path === '/metrics/resource' || path === '/metrics/cadvisor') {
+      const figures = await this.#figures(node);
+      response.writeHead(200, text).end(path === '/metrics/resource' ? resourceMetrics(figures) : cadvisorMetrics(figures));
+    } else if (path === '/stats/summary') {
+      const figures = await this.#figures(node);
+      response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(statsSummary(figures)));
+    } else if (path === '/healthz') response.writeHead(200, text).end('ok');
     else await this.#askKwok(node, path, request, response);
   }
 
@@ -236,14 +244,27 @@ export class Kubelets {
     return nodeFigures(node, kwok, pods, this.#totals, Date.now());
   }
 
-  #kwokFigures(node: KubeletNode): Promise<string> {
+  async #kwokFigures(node: KubeletNode): Promise<string> {
+    for (const sinceMs = Date.now(); ;) {
+      try {
+        return await this.#askFigures(node);
+      } catch (error) {
+        if (Date.now() - sinceMs > 2 * KWOK_PATIENCE_MS) throw error;
+        if (Date.now() - sinceMs > KWOK_PATIENCE_MS) await this.#options.reviveKwok(error);
+        await delay(100, undefined, { ref: false });
+      }
+    }
+  }
+
+  #askFigures(node: KubeletNode): Promise<string> {
     return new Promise((resolve, reject) => {
-      const request = httpGet({ host: '127.0.0.1', port: this.#options.kwokPort, path: `/metrics/nodes/${node.name}/usage`, agent: this.#kwok }, (response) => {
+      const request = httpGet({ host: '127.0.0.1', port: this.#options.kwokPort, path: `/metrics/nodes/${node.name}/usage`, agent: this.#kwok, timeout: KWOK_PATIENCE_MS }, (response) => {
         let text = '';
         response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
         response.once('error', reject);
         response.once('end', () => (response.statusCode === 200 ? resolve(text) : reject(new Error(`kwok answered ${response.statusCode}: ${text}`))));
       });
+      request.once('timeout', () => request.destroy(new Error('kwok does not answer')));
       request.once('error', reject);
     });
   }
