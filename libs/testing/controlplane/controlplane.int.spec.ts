@@ -256,7 +256,7 @@ describeWithControlPlane('a Kubernetes control plane for tests', () => {
     try {
       cluster.process('kwok').pause();
       expect((await cluster.askKubelet('node-0', '/stats/summary')).status).toBe(200);
-      expect(told.join('')).toMatch(/kwok gives no figures \(Error: kwok does not answer\) and is started again/);
+      expect(told.join('')).toMatch(/kwok does not do its part \(Error: kwok does not answer\) and is started again/);
     } finally {
       process.stderr.write = write;
     }

@@ -87,6 +87,8 @@ export async function startControlPlane(options: ControlPlaneOptions = {}): Prom
 
 /** Where it falls it is started again, as a node's own supervisor would: without it no pod runs and none uses anything. */
 const KWOK_REVIVALS = 20;
+/** A simulated kubelet runs a pod within seconds, hundreds of them within some ten. */
+const KUBELET_PATIENCE_MS = 30_000;
 
 /** A running control plane. Made by {@link startControlPlane}. */
 export class ControlPlane implements AsyncDisposable {
@@ -105,7 +107,7 @@ export class ControlPlane implements AsyncDisposable {
     this.#options = options;
     this.kubelets = new Kubelets({
       api, kwokPort: layout.ports.kwok, socketPath: kubeletSocket(layout), tls,
-      ensureLog: (namespace, pod, container) => this.#ensureLog(namespace, pod, container), reviveKwok: (why) => (this.#reviving ??= this.#reviveKwok(why).finally(() => { this.#reviving = undefined; })),
+      ensureLog: (namespace, pod, container) => this.#ensureLog(namespace, pod, container), reviveKwok: (why) => this.#reviveKwok(why),
     });
     const wanted = new Set<ComponentName>(['etcd', 'kube-apiserver', ...(options.components ?? COMPONENTS)]);
     const lines = commandLines(layout, options);
@@ -210,9 +212,16 @@ export class ControlPlane implements AsyncDisposable {
 
   /** Waits until exactly so many pods exist, all of them ready, none of them on its way out. */
   async waitForPods(namespace: string | null, labelSelector: string, count: number, timeoutMs = 60_000): Promise<Pod[]> {
+    let waitingMs = Date.now();
     return waitFor(`${count} ready pods of ${namespace ?? 'all namespaces'} with ${labelSelector || 'any labels'}`, async () => {
       const pods = await this.pods(namespace, labelSelector);
       const ready = pods.every(({ metadata, status }) => metadata.deletionTimestamp === undefined && isTrue(status.conditions, 'Ready'));
+      const forgotten = pods.find(({ spec, status }) => spec.nodeName !== undefined && status.phase === 'Pending');
+      if (forgotten === undefined) waitingMs = Date.now();
+      else if (Date.now() - waitingMs > KUBELET_PATIENCE_MS) {
+        await this.#reviveKwok(`pod ${forgotten.metadata.name} is on its node and does not run`);
+        waitingMs = Date.now();
+      }
       return pods.length === count && ready ? pods : undefined;
     }, { timeoutMs, intervalMs: 100 });
   }
@@ -306,14 +315,17 @@ export class ControlPlane implements AsyncDisposable {
     await this.stop();
   }
 
-  /** Now and then kwok runs and gives no figures for as long as it lives; the end of its log may say why. */
-  async #reviveKwok(why: unknown): Promise<void> {
+  /** Now and then kwok runs and does nothing for as long as it lives; the end of its log may say why. */
+  #reviveKwok(why: unknown): Promise<void> {
     const kwok = this.process('kwok');
-    if (!kwok.running) return;
-    process.stderr.write(`kwok gives no figures (${String(why)}) and is started again. The end of its log:\n${await kwok.logTail()}\n`);
-    await kwok.kill();
-    await kwok.start();
-    await this.#serves('kwok');
+    const revive = async () => {
+      process.stderr.write(`kwok does not do its part (${String(why)}) and is started again. The end of its log:\n${await kwok.logTail()}\n`);
+      await kwok.kill();
+      await kwok.start();
+      await this.#serves('kwok');
+    };
+    if (kwok.running) this.#reviving ??= revive().finally(() => { this.#reviving = undefined; });
+    return this.#reviving ?? Promise.resolve();
   }
 
   async #serves(name: ComponentName): Promise<void> {
