@@ -1,4 +1,4 @@
-import { AckPolicy, type ConsumerInfo, type ConsumerMessages, DeliverPolicy, type JetStreamManager, JetStreamApiError, type JsMsg } from '@nats-io/jetstream';
+import { AckPolicy, type ConsumerInfo, DeliverPolicy, type JetStreamManager, JetStreamApiError, type JsMsg } from '@nats-io/jetstream';
 import { errors as natsErrors, nanos } from '@nats-io/transport-node';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CONSUMER_DEFAULTS, FUTURE_TOLERANCE_MS, HEADERS, PoisonMessageError } from '@upid/contracts';
@@ -94,7 +94,6 @@ export class StreamConsumer {
   private running = 0;
   private stopping = false;
   private pulling: Promise<void> = Promise.resolve();
-  private fetching: ConsumerMessages | null = null;
   private heartbeat: NodeJS.Timeout | undefined;
   private waker: NodeJS.Timeout | undefined;
   private readonly aborted = new AbortController();
@@ -163,9 +162,8 @@ export class StreamConsumer {
         const consumer = await client.consumers.get(this.spec.stream, this.name);
         // One description of the consumer serves many pulls; an error has it looked up again.
         for (let next = room; !this.stopping && next > 0; next = this.room()) {
-          this.fetching = await consumer.fetch({ max_messages: next, expires: PULL_MS });
-          if (this.stopping) this.fetching.stop();
-          for await (const message of this.fetching) this.take(message);
+          const messages = await consumer.fetch({ max_messages: next, expires: PULL_MS });
+          for await (const message of messages) this.take(message);
         }
       } catch (error) {
         if (this.stopping) return;
@@ -406,7 +404,6 @@ export class StreamConsumer {
     this.stopping = true;
     this.wake();
     this.aborted.abort();
-    this.fetching?.stop();
     for (const held of this.queue.splice(0)) this.putOff(held, GIVEN_BACK_MS);
     this.queuedBytes = 0;
     clearTimeout(this.waker);
