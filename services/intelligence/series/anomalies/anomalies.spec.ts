@@ -1,17 +1,7 @@
 import fc from 'fast-check';
 import { Alerts, AnomalyDetector, anomalyThreshold, detectAnomalies, quietSamples, type DetectorSnapshot, type Verdict } from './detector.js';
 import { Tail, type TailSnapshot } from './tail.js';
-
-/** Seeded uniform numbers in [0, 1) (mulberry32). */
-function uniforms(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
+import { uniforms } from '../noise.fixture.js';
 
 function gaussians(seed: number, length: number, phi = 0): number[] {
   const uniform = uniforms(seed);

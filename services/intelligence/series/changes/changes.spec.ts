@@ -4,17 +4,7 @@ import fc from 'fast-check';
 import { changePoints } from './change-points.js';
 import { hamedRao, mannKendall, maxTrendSamples, senSlope } from './mann-kendall.js';
 import { describeTrend, slopeSignificance } from './trend.js';
-
-/** Seeded uniform numbers in [0, 1) (mulberry32). */
-function uniforms(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
+import { uniforms } from '../noise.fixture.js';
 
 /** Gaussian first-order autoregression from zero; φ = 0 is white noise, φ = 1 a random walk. */
 function noise(seed: number, length: number, phi: number): number[] {

@@ -1,19 +1,8 @@
 import fc from 'fast-check';
 import { timeToExhaustion } from './exhaustion.js';
+import { normals } from '../noise.fixture.js';
 
 const hourMs = 3_600_000;
-
-/** Gaussian noise of standard deviation 1 from a seed (mulberry32, Box and Muller). */
-function normals(seed: number): () => number {
-  let state = seed;
-  const uniform = (): number => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-  return () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
-}
 
 /** Level 500, a slope an hour, a daily rhythm, and errors that carry on by φ from hour to hour. */
 function leak({ hours, slope = 0, daily = 0, phi = 0, deviation = 0, seed = 1 }: { hours: number; slope?: number; daily?: number; phi?: number; deviation?: number; seed?: number }): number[] {

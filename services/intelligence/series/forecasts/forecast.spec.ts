@@ -1,24 +1,8 @@
 import fc from 'fast-check';
 import { forecast } from './forecast.js';
+import { normals, uniforms } from '../noise.fixture.js';
 
 const hourMs = 3_600_000;
-
-/** Seeded uniform numbers in [0, 1) (mulberry32). */
-function uniforms(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
-
-/** Gaussian noise of standard deviation 1. */
-function normals(seed: number): () => number {
-  const uniform = uniforms(seed);
-  return () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
-}
 
 /** A working week: busy by day, quiet at night and at the weekend. */
 const rhythm = (hour: number): number => (Math.floor(hour / 24) % 7 < 5 ? 100 : 40) * (1 + 0.8 * Math.sin((2 * Math.PI * (hour % 24)) / 24));

@@ -4,28 +4,12 @@ import fc from 'fast-check';
 import { findPatterns } from './patterns.js';
 import { hourOfWeek, hourOfWeekName, weekProfile } from './hour-of-week.js';
 import { fft, pairwiseAutocorrelation } from './spectrum.js';
+import { normals, uniforms } from '../noise.fixture.js';
 
 const minuteMs = 60_000;
 const hourMs = 3_600_000;
 const dayMs = 24 * hourMs;
 const monday = Date.UTC(2026, 0, 5);
-
-/** Seeded uniform numbers in [0, 1) (mulberry32). */
-function uniforms(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
-
-/** Gaussian noise of standard deviation 1. */
-function normals(seed: number): () => number {
-  const uniform = uniforms(seed);
-  return () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
-}
 
 /** A signal with noise of standard deviation 1. */
 function noisy(length: number, signal: (step: number) => number, seed = 1): number[] {
