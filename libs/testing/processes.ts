@@ -107,6 +107,8 @@ export interface ProcessDescription {
   gid?: number;
   /** How often it is started again when it ends by itself; default never. For programs that are not under test and fall now and then. */
   revivals?: number;
+  /** Done before each start, also by itself ({@link revivals}); what it throws is thrown by the start. */
+  beforeStart?: () => Promise<void>;
 }
 
 const REVIVED_AFTER_MS = 100;
@@ -146,7 +148,12 @@ export class ManagedProcess {
   async start(): Promise<void> {
     if (this.running) return;
     this.#wanted = true;
-    const { command, args, env, cwd, logFile, uid, gid } = this.description;
+    const { command, args, env, cwd, logFile, uid, gid, beforeStart } = this.description;
+    if (beforeStart !== undefined) {
+      await beforeStart();
+      // Meanwhile another may have started it, or ended it.
+      if (this.running || !this.#wanted) return;
+    }
     const log = openSync(logFile, 'a');
     const child = spawn(command, args, { cwd, detached: true, stdio: ['ignore', log, log], env: { ...process.env, ...env }, uid, gid });
     closeSync(log);

@@ -259,8 +259,8 @@ describeWithControlPlane('the agent on a real cluster', () => {
     await cluster.api.call('DELETE', '/api/v1/namespaces/shop/pods/db-0');
     await apiServer.restart();
     await cluster.waitForApi();
+    await cluster.restartControllers();
     await cluster.apply([namespace('fleeting'), deployment({ name: 'late', namespace: 'fleeting' })]);
-    // Controllers of a cluster whose API server died come back by their own back-off, and a namespace goes when every API group answers.
     await cluster.waitForPods('fleeting', '', 1, 240_000);
     await cluster.api.call('DELETE', '/api/v1/namespaces/fleeting');
     await waitFor('the inventory to be true again', async () => {

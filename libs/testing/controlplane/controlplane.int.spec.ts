@@ -284,6 +284,14 @@ describeWithControlPlane('a Kubernetes control plane for tests', () => {
     await cluster.waitForPods('shop', app('web'), 3);
   });
 
+  it('goes on at once after the API server was away, when its controllers are started again', async () => {
+    await cluster.process('kube-apiserver').restart();
+    await cluster.waitForApi();
+    await cluster.restartControllers();
+    await cluster.apply([namespace('after'), deployment({ name: 'late', namespace: 'after' })]);
+    await cluster.waitForPods('after', app('late'), 1, 30_000);
+  });
+
   it('says so when a part cannot start', async () => {
     const port = await freePort();
     const taken = createServer().listen(port, '127.0.0.1');

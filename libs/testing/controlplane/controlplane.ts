@@ -87,8 +87,10 @@ export async function startControlPlane(options: ControlPlaneOptions = {}): Prom
 
 /** Where it falls it is started again, as a node's own supervisor would: without it no pod runs and none uses anything. */
 const KWOK_REVIVALS = 20;
-/** A simulated kubelet runs a pod within seconds, hundreds of them within some ten. */
-const KUBELET_PATIENCE_MS = 30_000;
+/** A simulated kubelet runs a pod within seconds, hundreds of them within some ten; one that lost the API server may come back a minute later. */
+const KUBELET_PATIENCE_MS = 90_000;
+/** How long kwok's start waits for the leases of the one before it to go. */
+const LEASES_PATIENCE_MS = 5_000;
 
 /** A running control plane. Made by {@link startControlPlane}. */
 export class ControlPlane implements AsyncDisposable {
@@ -114,7 +116,7 @@ export class ControlPlane implements AsyncDisposable {
     this.#processes = new Map(COMPONENTS.filter((name) => wanted.has(name)).map((name) => [name, new ManagedProcess({
       name, command: program, args: lines[name].args, cwd: layout.directory, logFile: join(layout.directory, 'logs', `${name}.log`),
       env: { HTTP_PROXY: '', HTTPS_PROXY: '', NO_PROXY: '127.0.0.1,localhost', ...lines[name].env },
-      ...(name === 'kwok' ? { revivals: KWOK_REVIVALS } : {}),
+      ...(name === 'kwok' ? { revivals: KWOK_REVIVALS, beforeStart: () => this.#freeNodes() } : {}),
     })]));
   }
 
@@ -161,14 +163,31 @@ export class ControlPlane implements AsyncDisposable {
     await this.process('etcd').start();
     await this.process('kube-apiserver').start();
     await this.waitForApi();
-    const later = COMPONENTS.filter((name) => this.#processes.has(name) && name !== 'etcd' && name !== 'kube-apiserver');
-    if (later.includes('kwok')) {
+    if (this.#processes.has('kwok')) {
       await this.api.apply(kwokManifests);
       for (const file of ['pods.yaml', 'usage.yaml']) await this.api.apply(await readFile(join(packageRoot, 'controlplane', 'kwok', file), 'utf8'));
     }
-    if (later.includes('metrics-server')) await this.api.apply(metricsApi(this.#layout));
-    await Promise.all(later.map((name) => this.process(name).start()));
-    await Promise.all(later.map((name) => this.#serves(name)));
+    if (this.#processes.has('metrics-server')) await this.api.apply(metricsApi(this.#layout));
+    await this.#startControllers();
+  }
+
+  /**
+   * Starts everything again that talks to the API server. After the API server was away, controllers, scheduler and kubelets
+   * come back by client-go's own back-off, up to a minute later; a test that goes on at once says this first.
+   */
+  async restartControllers(): Promise<void> {
+    await Promise.all(this.#controllers.map((name) => this.process(name).kill()));
+    await this.#startControllers();
+  }
+
+  get #controllers(): ComponentName[] {
+    return COMPONENTS.filter((name) => this.#processes.has(name) && name !== 'etcd' && name !== 'kube-apiserver');
+  }
+
+  async #startControllers(): Promise<void> {
+    const names = this.#controllers;
+    await Promise.all(names.map((name) => this.process(name).start()));
+    await Promise.all(names.map((name) => this.#serves(name)));
   }
 
   /** Waits until the API server answers, for example after a restart. */
@@ -176,7 +195,11 @@ export class ControlPlane implements AsyncDisposable {
     const alive = async () => {
       for (const name of ['etcd', 'kube-apiserver'] as const) await this.process(name).assertRunning();
     };
-    await waitFor('the API server to be ready', async () => (await this.api.raw('GET', '/readyz', undefined, { signal: AbortSignal.timeout(2_000) })).status === 200, { timeoutMs: 120_000, alive });
+    await waitFor('the API server to be ready', () => this.#apiReady(), { timeoutMs: 120_000, alive });
+  }
+
+  async #apiReady(): Promise<boolean> {
+    return (await this.api.raw('GET', '/readyz', undefined, { signal: AbortSignal.timeout(2_000) })).status === 200;
   }
 
   /** {@link KubernetesApi.apply} */
@@ -213,17 +236,21 @@ export class ControlPlane implements AsyncDisposable {
   /** Waits until exactly so many pods exist, all of them ready, none of them on its way out. */
   async waitForPods(namespace: string | null, labelSelector: string, count: number, timeoutMs = 60_000): Promise<Pod[]> {
     let waitingMs = Date.now();
+    const alive = async () => {
+      for (const name of ['kube-controller-manager', 'kube-scheduler'] as const) await this.#processes.get(name)?.assertRunning();
+    };
     return waitFor(`${count} ready pods of ${namespace ?? 'all namespaces'} with ${labelSelector || 'any labels'}`, async () => {
       const pods = await this.pods(namespace, labelSelector);
       const ready = pods.every(({ metadata, status }) => metadata.deletionTimestamp === undefined && isTrue(status.conditions, 'Ready'));
+      if (pods.length === count && ready) return pods;
       const forgotten = pods.find(({ spec, status }) => spec.nodeName !== undefined && status.phase === 'Pending');
       if (forgotten === undefined) waitingMs = Date.now();
       else if (Date.now() - waitingMs > KUBELET_PATIENCE_MS) {
         await this.#reviveKwok(`pod ${forgotten.metadata.name} is on its node and does not run`);
         waitingMs = Date.now();
       }
-      return pods.length === count && ready ? pods : undefined;
-    }, { timeoutMs, intervalMs: 100 });
+      throw new Error(`there are ${pods.length}: ${pods.map((pod) => `${pod.metadata.name} ${describePod(pod)}`).join(', ')}`);
+    }, { timeoutMs, intervalMs: 100, alive });
   }
 
   /** Sets the replicas of a workload by its scale subresource. */
@@ -315,10 +342,11 @@ export class ControlPlane implements AsyncDisposable {
     await this.stop();
   }
 
-  /** Now and then kwok runs and does nothing for as long as it lives; the end of its log may say why. */
+  /** Now and then kwok runs and does nothing for as long as it lives; the end of its log may say why. Without an API server it is not to blame. */
   #reviveKwok(why: unknown): Promise<void> {
     const kwok = this.process('kwok');
     const revive = async () => {
+      if (!(await this.#apiReady())) return;
       process.stderr.write(`kwok does not do its part (${String(why)}) and is started again. The end of its log:\n${await kwok.logTail()}\n`);
       await kwok.kill();
       await kwok.start();
@@ -326,6 +354,13 @@ export class ControlPlane implements AsyncDisposable {
     };
     if (kwok.running) this.#reviving ??= revive().finally(() => { this.#reviving = undefined; });
     return this.#reviving ?? Promise.resolve();
+  }
+
+  /** kwok signs its nodes' leases with a new name at each start, and would wait for those of its last life to run out (40 s) before it does anything. */
+  async #freeNodes(): Promise<void> {
+    await this.api.raw('DELETE', '/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases', undefined, { signal: AbortSignal.timeout(LEASES_PATIENCE_MS) })
+      // Without an API server there is nothing to do for it either; it waits then.
+      .catch(() => undefined);
   }
 
   async #serves(name: ComponentName): Promise<void> {
@@ -373,4 +408,9 @@ export class ControlPlane implements AsyncDisposable {
 
 function isTrue(conditions: { type: string; status: string }[] | undefined, type: string): boolean {
   return conditions?.some((condition) => condition.type === type && condition.status === 'True') ?? false;
+}
+
+function describePod({ metadata, spec, status }: Pod): string {
+  const where = spec.nodeName === undefined ? 'on no node' : `on ${spec.nodeName}`;
+  return `(${status.phase ?? 'without a phase'}, ${where}${isTrue(status.conditions, 'Ready') ? ', ready' : ''}${metadata.deletionTimestamp === undefined ? '' : ', on its way out'})`;
 }
