@@ -27,18 +27,18 @@ module.exports = {
     },
     {
       name: 'sql-in-repositories', severity: 'error', comment: 'Only repositories, modules and entries reach the database.',
-      from: { path: '^services/', pathNot: ['\\.(repository|module)\\.ts$', 'main\\.ts$', '\\.spec\\.ts$'] }, to: { path: 'node_modules/(pg|pg-copy-streams)/' },
+      from: { path: '^services/', pathNot: ['\\.(repository|module)\\.ts$', 'main\\.ts$', '\\.(spec|fixture)\\.ts$'] }, to: { path: 'node_modules/(pg|pg-copy-streams)/' },
     },
     {
       name: 'other-systems-in-clients', severity: 'error', comment: 'Only clients, modules and entries reach another system\'s library.',
-      from: { path: '^services/', pathNot: ['\\.(client|module)\\.ts$', 'main\\.ts$', '\\.spec\\.ts$'] },
+      from: { path: '^services/', pathNot: ['\\.(client|module)\\.ts$', 'main\\.ts$', '\\.(spec|fixture)\\.ts$'] },
       to: { path: 'node_modules/(@kubernetes/client-node|ioredis)/' },
     },
     {
       name: 'services-without-controllers-below', severity: 'error', comment: 'A use case knows nothing of who asks.',
       from: { path: source('service') }, to: { path: '\\.(controller|consumer|handler|module)\\.ts$' },
     },
-    { name: 'not-to-test', severity: 'error', from: { pathNot: ['\\.spec\\.ts$', '^test-e2e/', '^libs/testing/', '^bench/', '^simulator/'] }, to: { path: ['\\.spec\\.ts$', '^libs/testing/', '^test-e2e/'] } },
+    { name: 'not-to-test', severity: 'error', from: { pathNot: ['\\.(spec|fixture)\\.ts$', '^test-e2e/', '^libs/testing/', '^bench/', '^simulator/'] }, to: { path: ['\\.(spec|fixture)\\.ts$', '^libs/testing/', '^test-e2e/'] } },
     { name: 'cli-is-a-client', severity: 'error', from: { path: '^cli/' }, to: { path: '^(services|simulator)/' } },
     { name: 'not-to-unresolvable', severity: 'error', from: {}, to: { couldNotResolve: true } },
   ],

@@ -472,7 +472,7 @@ describe('judgements and answers', () => {
     const perDay = 60 * (12 * 40 + 12);
     expect((pod.insight.requests?.business_per_day ?? 0) / perDay).toBeCloseTo(1, 1);
     expect(pod.insight.patterns.map((pattern) => pattern.type)).toContain('daily');
-    // The noise is another one every minute, and one in twenty of such looks like a trend: a small one.
+    // Every day is like the other; the hours that are cut at the ends may leave a small trend.
     expect(Math.abs(pod.insight.trends.usage.change_percent_per_week ?? 0)).toBeLessThan(10);
     expect(pod.insight.coverage.usage).toBeGreaterThan(0.99);
     const workload = await ask('workload', { cluster_id: 'shop', namespace: 'shop', kind: null, name: 'promo-preview', ...week() });
