@@ -1,16 +1,16 @@
-import { fork, spawn, type ChildProcess } from 'node:child_process';
-import { createWriteStream } from 'node:fs';
-import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { fork } from 'node:child_process';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Grid } from '@upid/intelligence/fold/grid';
 import { unpackPodHour } from '@upid/intelligence/fold/segment';
-import { copyIn, Database, freePort, startNats, startPostgres } from '@upid/platform';
+import { copyIn, Database, startNats, startPostgres } from '@upid/platform';
 import type { Benchmark, BenchmarkContext, Figures } from './benchmark.js';
 import { useOf, type ProcessUse } from './ingest/processes.js';
 import type { FromPublisher, ToPublisher } from './ingest/publisher.js';
+import { ServiceProcess } from './service-process.js';
 
 const CLUSTER = 'bench';
 const CONTAINERS = 10_000;
@@ -21,19 +21,6 @@ const MEDIAN_MS = 5_000;
 const ADAPT_MS = 2_000;
 const WARM_UP_SECONDS = 15;
 const DAY_MS = 86_400_000;
-
-/** Counters and histograms of a Prometheus text. */
-async function metricsAt(url: string): Promise<Map<string, number>> {
-  const text = await (await fetch(`${url}/metrics`)).text();
-  const values = new Map<string, number>();
-  for (const line of text.split('\n')) {
-    const found = /^([a-zA-Z_:]+)(?:\{([^}]*)\})? ([-+0-9.eE]+)$/.exec(line);
-    if (!found) continue;
-    const le = /le="([^"]+)"/.exec(found[2] ?? '')?.[1];
-    values.set(le === undefined ? (found[1] as string) : `${found[1]}|${le}`, Number(found[3]));
-  }
-  return values;
-}
 
 /** The quantile of what a histogram counted between two readings: the bound of its bucket. */
 function quantileBetween(before: Map<string, number>, after: Map<string, number>, name: string, q: number): number | null {
@@ -79,31 +66,13 @@ async function run({ log, args }: BenchmarkContext): Promise<Figures> {
     const database = new Database({ url: postgres.url, schema: 'intelligence' });
     closing.push(() => database.close());
 
-    const healthPorts: number[] = [];
-    const services: ChildProcess[] = [];
+    const services: ServiceProcess[] = [];
     for (let replica = 0; replica < Number(options.replicas); replica++) {
-      const port = await freePort();
-      healthPorts.push(port);
-      const child = spawn(process.execPath, [join(import.meta.dirname, '../../services/intelligence/dist/main.js')], {
-        env: { ...process.env, UPID_NATS_URL: nats.url, UPID_DATABASE_URL: postgres.url, UPID_HEALTH_PORT: String(port), UPID_LOG_LEVEL: 'info' }, stdio: ['ignore', 'pipe', 'pipe'],
-      });
-      const file = createWriteStream(join(dir, `intelligence-${replica}.log`));
-      child.stdout.pipe(file, { end: false });
-      child.stderr.pipe(file, { end: false });
-      services.push(child);
-      closing.push(async () => {
-        const ended = new Promise((resolve) => { child.once('exit', resolve); });
-        if (child.exitCode === null && child.kill('SIGTERM')) await ended;
-      });
+      const service = await ServiceProcess.start('intelligence', dir, { UPID_NATS_URL: nats.url, UPID_DATABASE_URL: postgres.url }, `intelligence-${replica}`);
+      services.push(service);
+      closing.push(() => service.stop());
     }
-    const urls = healthPorts.map((port) => `http://127.0.0.1:${port}`);
-    for (const url of urls) {
-      const deadline = Date.now() + 60_000;
-      while (!(await fetch(`${url}/health/ready`).then((answer) => answer.ok, () => false))) {
-        if (Date.now() > deadline) throw new Error(`intelligence did not become ready; its log: ${(await readFile(join(dir, 'intelligence-0.log'), 'utf8')).slice(-2000)}`);
-        await delay(100);
-      }
-    }
+    for (const service of services) await service.ready();
 
     const publisher = fork(join(import.meta.dirname, 'ingest/publisher.js'), { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     closing.push(async () => {
@@ -114,15 +83,15 @@ async function run({ log, args }: BenchmarkContext): Promise<Figures> {
     publisher.on('message', (message: FromPublisher) => { published = message; });
     const tell = (message: ToPublisher) => publisher.connected && publisher.send(message);
     const firstDayMs = Math.floor(Date.now() / DAY_MS - 60) * DAY_MS;
-    tell({ type: 'start', natsUrl: nats.url, clusterId: CLUSTER, containers, seed: 7, firstMinute: firstDayMs / 60_000, outstanding: OUTSTANDING.first, valuesPerMinute: rate });
+    tell({ type: 'start', natsUrl: nats.url, clusterId: CLUSTER, containers, seed: 7, firstMinute: firstDayMs / 60_000, outstanding: OUTSTANDING.first, valuesPerMinute: rate, minutes: null });
 
     const allMetrics = async (): Promise<Map<string, number>> => {
       const sum = new Map<string, number>();
-      for (const each of await Promise.all(urls.map(metricsAt))) for (const [name, value] of each) sum.set(name, (sum.get(name) ?? 0) + value);
+      for (const each of await Promise.all(services.map((service) => service.metrics()))) for (const [name, value] of each) sum.set(name, (sum.get(name) ?? 0) + value);
       return sum;
     };
     const read = async (): Promise<Reading> => {
-      const uses = await Promise.all([...services.map((child) => useOf(child.pid ?? 0)), useOf(nats.pid), useOf(postgres.pid), useOf(publisher.pid ?? 0)]);
+      const uses = await Promise.all([...services.map((service) => useOf(service.pid)), useOf(nats.pid), useOf(postgres.pid), useOf(publisher.pid ?? 0)]);
       const ofServices = uses.slice(0, services.length);
       const intelligence = ofServices.every((use) => use !== null) ? ofServices.reduce<ProcessUse>((sum, use) => ({ cpuSeconds: sum.cpuSeconds + (use?.cpuSeconds ?? 0), rssBytes: sum.rssBytes + (use?.rssBytes ?? 0) }), { cpuSeconds: 0, rssBytes: 0 }) : null;
       const [ofNats = null, ofPostgres = null, ofPublisher = null] = uses.slice(services.length);
@@ -144,7 +113,7 @@ async function run({ log, args }: BenchmarkContext): Promise<Figures> {
       let nextLine = performance.now() + 10_000;
       while (!condition()) {
         if (performance.now() > deadline) throw new Error(`${what}: not within ${limitMs / 1000} s`);
-        for (const child of services) if (child.exitCode !== null) throw new Error(`intelligence ended: ${(await readFile(join(dir, 'intelligence-0.log'), 'utf8')).slice(-2000)}`);
+        for (const service of services) await service.assertRunning();
         await delay(250);
         latest = await allMetrics();
         adapt();

@@ -1,4 +1,4 @@
-import { encodeUsageBatch } from '@upid/contracts';
+import { encodeUsageBatch, uidFromBytes } from '@upid/contracts';
 
 /** A seeded generator of numbers in 0..1 (mulberry32). */
 function randomOf(seed: number): () => number {
@@ -77,6 +77,13 @@ export class ClusterLoad {
       });
       from = to;
     }
+  }
+
+  /** Every pod with its workload's key and how many containers it has (`app`, then `proxy`). */
+  members(): { uid: string; workload: string; containers: number }[] {
+    const containers = new Uint8Array(this.pods);
+    for (const pod of this.podOf) containers[pod] = (containers[pod] as number) + 1;
+    return Array.from({ length: this.pods }, (_, pod) => ({ uid: uidFromBytes(this.podUids, pod * 16), workload: this.workloadKeys[this.workloadOfPod[pod] as number] as string, containers: containers[pod] as number }));
   }
 
   /** The next minute's batches, encoded; minutes are to be asked for in order. */

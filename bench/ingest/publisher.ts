@@ -4,7 +4,7 @@ import { ClusterLoad } from './cluster-load.js';
 
 /** What the benchmark tells its publisher … */
 export type ToPublisher =
-  | { readonly type: 'start'; readonly natsUrl: string; readonly clusterId: string; readonly containers: number; readonly seed: number; readonly firstMinute: number; readonly outstanding: number; readonly valuesPerMinute: number | null }
+  | { readonly type: 'start'; readonly natsUrl: string; readonly clusterId: string; readonly containers: number; readonly seed: number; readonly firstMinute: number; readonly outstanding: number; readonly valuesPerMinute: number | null; /** After so many minutes of the cluster it ends by itself. */ readonly minutes: number | null }
   | { readonly type: 'folded'; readonly batches: number; readonly outstanding: number }
   | { readonly type: 'stop' };
 /** … and hears of it. */
@@ -28,7 +28,7 @@ async function publish(order: Extract<ToPublisher, { type: 'start' }>): Promise<
   const tell = (stopped: boolean) => process.send?.({ type: 'published', batches, values: minutes * load.valuesPerMinute, bytes, minutes, stopped } satisfies FromPublisher);
   const timer = setInterval(() => tell(false), 250);
   const started = performance.now();
-  while (!stopping) {
+  while (!stopping && (order.minutes === null || minutes < order.minutes)) {
     // Closed loop: no further ahead of the fold than told; with a rate, no faster than that.
     while (!stopping && batches - folded > outstanding) await new Promise<void>((resolve) => { wake = resolve; });
     if (order.valuesPerMinute !== null) {
