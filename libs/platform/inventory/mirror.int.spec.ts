@@ -82,6 +82,29 @@ describe('the mirror of the inventory', () => {
     expect(await mirror.needsSnapshot(cluster)).toBe(false);
   });
 
+  it('answers from memory as from the database: what another process applied is seen, whatever it was', async () => {
+    const cluster = 'elsewhere';
+    const other = new InventoryMirror(database);
+    const tell = (given: InventoryEvent) => database.transaction((tx) => other.apply(tx, cluster, given));
+    const seen = async () => (await mirror.byKind(cluster, 'Pod')).map((each) => `${each.body.name} ${each.body.labels.app} ${(each.lastSeen.getTime() - Date.parse(time(0))) / 1000}`);
+    expect(await seen()).toEqual([]);
+    await tell(event('snapshot', { second: 1 }, [pod(1), pod(2), namespace(1)]));
+    expect(await seen()).toEqual(['web-1 x 1', 'web-2 x 1']);
+    await tell(event('change', { sequence: 1, second: 2 }, [pod(2, 'y'), pod(3)]));
+    expect(await seen()).toEqual(['web-1 x 2', 'web-2 y 2', 'web-3 x 2']);
+    await tell(event('change', { sequence: 2, second: 3 }, [namespace(2)], [{ kind: 'Pod', uid: uid(1) }]));
+    expect(await seen()).toEqual(['web-2 y 3', 'web-3 x 3']);
+    // The next generation, without a pod; then another epoch, in which nothing of the pods changed; then one in which it did.
+    await tell(event('snapshot', { generation: 2, second: 4 }, [pod(2, 'y'), pod(1, 'back'), namespace(2)]));
+    expect(await seen()).toEqual(['web-1 back 4', 'web-2 y 4']);
+    await tell(event('snapshot', { epoch: 2, second: 5 }, [pod(2, 'y'), pod(1, 'back')]));
+    expect(await seen()).toEqual(['web-1 back 5', 'web-2 y 5']);
+    await tell(event('snapshot', { epoch: 3, second: 6 }, [pod(2, 'z')]));
+    expect(await seen()).toEqual(['web-2 z 6']);
+    expect((await mirror.byKind(cluster, 'Pod', { namespace: 'elsewhere' }))).toEqual([]);
+    expect((await mirror.byKind(cluster, 'Pod', { namespace: 'shop' })).map((each) => each.uid)).toEqual([uid(2)]);
+  });
+
   it('asks for a snapshot when a change was lost, and is whole again with it', async () => {
     const cluster = 'gap';
     await apply(cluster, event('snapshot', {}, [pod(1)]));
@@ -148,7 +171,11 @@ describe('the mirror of the inventory', () => {
       }
       // Every event arrives at least once, in any order, some twice.
       const delivered = [...events, ...events.filter(() => (chance.next().value ?? 0) % 3 === 0)].map((each) => ({ each, order: chance.next().value ?? 0 })).sort((a, b) => a.order - b.order).map(({ each }) => each);
-      for (const each of delivered) await apply(cluster, each);
+      for (const each of delivered) {
+        await apply(cluster, each);
+        // What is answered from memory is what the database holds, after each step.
+        expect(await mirror.byKind(cluster, 'Pod')).toEqual(await database.transaction((tx) => mirror.byKind(cluster, 'Pod', { tx })));
+      }
       const found = await mirror.byKind(cluster, 'Pod');
       expect(new Map(found.map((each) => [each.uid, each.body.labels.app]))).toEqual(new Map([...state].map(([n, label]) => [uid(n), label])));
     }), { numRuns: 60 });

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { HISTORICAL_KINDS, type InventoryEvent, inventoryEventSchema, type InventoryKind, type InventoryObject, type WorkloadRef, workloadKey } from '@upid/contracts';
 import type { Database, MigrationSet, Tx } from '../database/index.js';
+import { StandingObjects } from './standing.js';
 import { decideInventory, type MirrorVersion } from './versions.js';
 
 /** The tables of the mirror. */
@@ -55,10 +56,12 @@ function columnsOf(object: InventoryObject): { kind: InventoryKind; uid: string;
 /** The service's mirror of what the agents say of their clusters, in `inventory_object` of its schema. */
 export class InventoryMirror {
   private readonly kinds: ReadonlySet<InventoryKind> | null;
+  private readonly standing: StandingObjects;
 
   /** `kinds`: keep these alone; default all. */
   constructor(private readonly database: Database, options: { readonly kinds?: readonly InventoryKind[] } = {}) {
     this.kinds = options.kinds ? new Set(options.kinds) : null;
+    this.standing = new StandingObjects(database);
   }
 
   /**
@@ -205,10 +208,15 @@ export class InventoryMirror {
     return rows.map((row) => ({ clusterId: row.cluster_id, uid: row.uid, body: row.body as ObjectOf<K>, firstSeen: row.first_seen, lastSeen: row.last_seen, removedAt: row.removed_at }));
   }
 
-  /** Objects of a kind: those that stand, and with `removedSince` those removed since then. */
-  byKind<K extends InventoryKind>(clusterId: string, kind: K, options: { readonly namespace?: string; readonly removedSince?: Date; readonly tx?: Tx } = {}): Promise<MirroredObject<K>[]> {
-    return this.select<K>(
-      'o.cluster_id = $1 AND o.kind = $2 AND ($3::text IS NULL OR o.namespace = $3) AND (o.removed_at IS NULL OR o.removed_at >= $4)', [clusterId, kind, options.namespace ?? null, options.removedSince ?? 'infinity'], options.tx);
+  /** Objects of a kind: those that stand, and with `removedSince` those removed since then. Bodies are shared between answers: not to be changed. */
+  async byKind<K extends InventoryKind>(clusterId: string, kind: K, options: { readonly namespace?: string; readonly removedSince?: Date; readonly tx?: Tx } = {}): Promise<MirroredObject<K>[]> {
+    const { namespace, removedSince, tx } = options;
+    if (removedSince || tx) {
+      return this.select<K>('o.cluster_id = $1 AND o.kind = $2 AND ($3::text IS NULL OR o.namespace = $3) AND (o.removed_at IS NULL OR o.removed_at >= $4)', [clusterId, kind, namespace ?? null, removedSince ?? 'infinity'], tx);
+    }
+    const { objects, observedAt } = await this.standing.of(clusterId, kind);
+    return objects.filter(({ body }) => namespace === undefined || ('namespace' in body && body.namespace === namespace))
+      .map(({ uid, body, firstSeen, lastSeen }) => ({ clusterId, uid, body: body as ObjectOf<K>, firstSeen, lastSeen: observedAt && observedAt > lastSeen ? observedAt : lastSeen, removedAt: null }));
   }
 
   /** The object of a UID, also when it was removed. */

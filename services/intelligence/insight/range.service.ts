@@ -5,7 +5,7 @@ import { aggregateWorkload, mergeAggregate, newAggregate, unpackAggregate, unpac
 import { Grid } from '../fold/grid.js';
 import { latestValues, parseLatest, type LatestValue } from '../fold/latest.js';
 import { requestLines, shardOf, unpackCells, unpackPodHour, unpackRequestHour } from '../fold/segment.js';
-import type { ClusterRow, HistoryRepository, StoredPod } from './history.repository.js';
+import type { ClusterRow, HistoryRepository, HourInfo, StoredPod } from './history.repository.js';
 import type { HourLoad } from './measures.js';
 
 /** A range at least this long is taken in whole hours; a shorter one to the minute. */
@@ -14,6 +14,9 @@ const WHOLE_HOURS_MS = 24 * HOUR_MS;
 const WHOLE_DAYS_MS = 48 * HOUR_MS;
 /** Latest values are as old as this at most. */
 export const LATEST_MS = 15 * MINUTE_MS;
+
+/** Workloads whose sums over packed time are kept, over all clusters and ranges: some 10 kB each. */
+const PACKED_TOTALS = 10_000;
 
 export interface Range { readonly startMs: number; readonly endMs: number }
 
@@ -44,6 +47,9 @@ function uidBytes(uid: string): Uint8Array {
 
 /** Reads ranges of time from what is stored: packed hours and days as they are, hours that are cut or open from their samples. */
 export class RangeService {
+  /** Sums of packed hours and days by what they were made from, the oldest first. */
+  private readonly packed = new Map<string, ReadonlyMap<string, Aggregate>>();
+
   constructor(private readonly history: HistoryRepository) {}
 
   /** A workload's hours over a range: packed ones as they are, cut and open ones from their samples. */
@@ -140,6 +146,22 @@ export class RangeService {
 
   /** Every workload's sums over a range: of days where it is long, of hours at its ends, of cells where hours are open. */
   async totals(cluster: ClusterRow, range: Range): Promise<Map<string, Aggregate>> {
+    const hours = await this.history.hours(cluster.number, floorHour(range.startMs), range.endMs);
+    const totals = new Map(await this.packedTotals(cluster, range, hours));
+    const open = hours.filter((hour) => !hour.closed && hour.windows !== 0 && hour.hourMs >= firstHourOf(range)).map((hour) => hour.hourMs);
+    const found = new Map<string, OpenHours>();
+    openHoursOf(new Grid(), await this.history.cells(cluster.number, open, null), found);
+    for (const [key, { aggregates }] of found) totals.set(key, sumOf([...(totals.has(key) ? [totals.get(key) as Aggregate] : []), ...aggregates]));
+    return totals;
+  }
+
+  /** The sums over what is packed; kept for as long as none of it changes, since they are of many thousand rows. */
+  private async packedTotals(cluster: ClusterRow, range: Range, hours: readonly HourInfo[]): Promise<ReadonlyMap<string, Aggregate>> {
+    const [startHour, endHour] = [floorHour(range.startMs), Math.ceil(range.endMs / HOUR_MS) * HOUR_MS];
+    const closed = hours.filter((hour) => hour.closed);
+    const of = `${cluster.number} ${startHour} ${endHour} ${cluster.daysRevision} ${closed.length} ${closed.reduce((latest, hour) => (hour.revision > latest ? hour.revision : latest), 0n)}`;
+    const known = this.packed.get(of);
+    if (known) return known;
     const keys = await this.history.workloadKeys(cluster.number);
     const totals = new Map<string, Aggregate>();
     const add = (key: string, aggregate: Aggregate) => {
@@ -147,23 +169,22 @@ export class RangeService {
       if (!total) totals.set(key, (total = newAggregate(0, 0)));
       mergeAggregate(total, aggregate);
     };
-    const startHour = floorHour(range.startMs);
-    let fromMs = startHour;
     const addHours = async (from: number, to: number) => {
       for (const row of await this.history.workloadHours(cluster.number, from, to, null)) add(keys.get(row.workload) as string, unpackAggregate(row.aggregate));
     };
-    if (range.endMs - range.startMs > WHOLE_DAYS_MS) {
+    if (isLong(range)) {
       const firstDay = Math.ceil(range.startMs / DAY_MS) * DAY_MS;
-      const today = Math.floor(range.endMs / DAY_MS) * DAY_MS;
-      for (const row of await this.history.workloadDays(cluster.number, firstDay, today, keys.keys())) add(keys.get(row.workload) as string, unpackAggregate(row.aggregate));
+      for (const row of await this.history.workloadDays(cluster.number, firstDay, firstHourOf(range), keys.keys())) add(keys.get(row.workload) as string, unpackAggregate(row.aggregate));
       await addHours(startHour, firstDay);
-      fromMs = today;
     }
-    await addHours(fromMs, range.endMs);
-    const open = (await this.history.hours(cluster.number, fromMs, range.endMs)).filter((hour) => !hour.closed && hour.windows !== 0).map((hour) => hour.hourMs);
-    const found = new Map<string, OpenHours>();
-    openHoursOf(new Grid(), await this.history.cells(cluster.number, open, null), found);
-    for (const [key, hours] of found) for (const aggregate of hours.aggregates) add(key, aggregate);
+    await addHours(firstHourOf(range), range.endMs);
+    this.packed.set(of, totals);
+    let kept = [...this.packed.values()].reduce((sum, each) => sum + each.size, 0);
+    for (const [each, { size }] of this.packed) {
+      if (kept <= PACKED_TOTALS || each === of) break;
+      this.packed.delete(each);
+      kept -= size;
+    }
     return totals;
   }
 
@@ -182,3 +203,13 @@ export class RangeService {
     return values;
   }
 }
+
+function sumOf(aggregates: readonly Aggregate[]): Aggregate {
+  const total = newAggregate(0, 0);
+  for (const each of aggregates) mergeAggregate(total, each);
+  return total;
+}
+
+const isLong = (range: Range) => range.endMs - range.startMs > WHOLE_DAYS_MS;
+/** From when on a range is summed from hours, up to its end; of a long one all before are days, but for its first hours. */
+const firstHourOf = (range: Range) => (isLong(range) ? Math.floor(range.endMs / DAY_MS) * DAY_MS : floorHour(range.startMs));
