@@ -557,4 +557,20 @@ describe('the way of a day', () => {
     expect(aggregate.containers[0]?.cpuMillicoreMinutes).toBe(cpuOf(minutes));
     expect(aggregate.quarters.minutes.every((each) => each === 15)).toBe(true);
   });
+
+  it('is summed anew for a cluster when what was packed changes', async () => {
+    const hours = [hourAgo(50), hourAgo(20), hourAgo(5)];
+    const used = async () => (await ask('cluster', { cluster_id: 'moved', start: toTimestamp(Date.now() - 3 * DAY_MS), end: toTimestamp(Date.now()) })).cpu.used;
+    const tell = async (minutes: Minute[]) => {
+      for (const hour of hours) await publish('moved', 'usage', usageOf(minutes.filter((each) => Math.floor(each.minute / 60) === hour / 60)));
+      await settled();
+    };
+    const early = hours.flatMap((hour) => load('early', 1, hour, 60, 50));
+    const late = hours.flatMap((hour) => load('late', 1, hour, 60, 60));
+    await tell(early);
+    const perMinute = (minutes: readonly Minute[]) => cpuOf(minutes) / (hours.length * 60);
+    await waitFor('the first sums', async () => Math.abs(((await used()) ?? 0) - perMinute(early)) < 0.01, { timeoutMs: 60_000 });
+    await tell(late);
+    await waitFor('sums with what came late', async () => Math.abs(((await used()) ?? 0) - perMinute([...early, ...late])) < 0.01, { timeoutMs: 60_000 });
+  });
 });
