@@ -7,6 +7,7 @@ export default {
   transform: { '^.+\\.ts$': ['@swc/jest', { ...swc, sourceMaps: 'inline', swcrc: false, configFile: false }] },
   moduleNameMapper: {
     '^@upid/(contracts|platform|testing)$': '<rootDir>/libs/$1/index.ts',
+    '^@upid/testing/random$': '<rootDir>/libs/testing/random.ts',
     '^@upid/(collector|intelligence|cost|optimizer|gateway)/(.*)$': '<rootDir>/services/$1/$2.ts',
     '^@upid/(cli|simulator)/(.*)$': '<rootDir>/$1/$2.ts',
     '^(\\.{1,2}/.*)\\.js$': '$1',

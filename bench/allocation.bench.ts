@@ -7,6 +7,7 @@ import { aggregate, inNamespaces, parseAggregation, totalOf, type CostLine, type
 import { parseFilter, type LineProperties } from '@upid/cost/analysis/filter';
 import { referenceRates } from '@upid/cost/prices/estimate';
 import { addCharge, FocusReader, noFocusTotal, sumCharges, type FocusCharge } from '@upid/cost/reconciliation/focus';
+import { uniforms } from '@upid/testing/random';
 import type { Benchmark, BenchmarkContext, Figures } from './benchmark.js';
 
 const root = join(import.meta.dirname, '../..');
@@ -118,17 +119,6 @@ async function focus(log: BenchmarkContext['log']): Promise<Figures> {
 
 // ---------------------------------------------------------------- random clusters
 
-/** Mulberry32: a small seeded generator of numbers in [0, 1). */
-function generator(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
-  };
-}
-
 /** A node with its pods: sizes of real machines; some over-committed, some empty, with GPUs, without requests or samples, short-lived. */
 function randomNode(random: () => number, index: number): NodeCell<'USD'> {
   const gib = 2 ** 30;
@@ -191,7 +181,7 @@ function remainderIsNegative(node: NodeCell): boolean {
 }
 
 function randomClusters(log: BenchmarkContext['log']): Figures {
-  const random = generator(20_260_101);
+  const random = uniforms(20_260_101);
   let checked = 0;
   let cells = 0;
   let containers = 0;
@@ -216,7 +206,7 @@ function randomClusters(log: BenchmarkContext['log']): Figures {
     if (holds) checked++;
   }
   // The checker itself must see a nano that went astray.
-  const node = randomNode(generator(1), 0);
+  const node = randomNode(uniforms(1), 0);
   const cost = allocateCell(node);
   if (broken(node, cost) !== '' || broken(node, { ...cost, idleNanos: cost.idleNanos + 1n }) === '') throw new Error('the check of the laws does not see a lost nano');
   log(`laws: ${checked} of ${clusters} random clusters (${cells} cells, both methods), ${((milliseconds / containers) * 1000).toFixed(2)} us a container`);

@@ -13,9 +13,9 @@ import { encodeRequestBatch, parseWorkloadKey, subjects, type DeploymentResponse
 import { connectBus, freePort, startNats, startPostgres, startRedis, type Bus } from '@upid/platform';
 import { objectsOf } from './answers/objects.js';
 import type { Benchmark, BenchmarkContext, Figures } from './benchmark.js';
-import { ClusterLoad } from './ingest/cluster-load.js';
-import { useOf } from './ingest/processes.js';
-import type { FromPublisher, ToPublisher } from './ingest/publisher.js';
+import { ClusterLoad } from './load/cluster-load.js';
+import { useOf } from './load/processes.js';
+import type { FromPublisher, ToPublisher } from './load/publisher.js';
 import { ServiceProcess } from './service-process.js';
 
 const CLUSTER = 'bench';
@@ -27,6 +27,8 @@ const OUTSTANDING = 4_000;
 const REQUEST_MINUTES = 10;
 const WINDOW_MINUTES = 7 * 1440;
 const JUDGED_WITHIN_MS = 900_000;
+/** Cost and advice follow what was judged; nothing says when they have. */
+const FOLLOWED_MS = 20_000;
 const SERVICES = ['intelligence', 'cost', 'optimizer', 'gateway'] as const;
 
 /** Requests of every second workload, by the minute: what an ingress in front of them would count. */
@@ -45,7 +47,7 @@ async function publishRequests(bus: Bus, workloads: readonly string[], firstMinu
 
 /** Publishes the past and waits until all of it is folded. @returns values published */
 async function fill(natsUrl: string, intelligence: ServiceProcess, load: { containers: number; firstMinute: number; minutes: number }, log: (line: string) => void): Promise<number> {
-  const publisher = fork(join(import.meta.dirname, 'ingest/publisher.js'), { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  const publisher = fork(join(import.meta.dirname, 'load/publisher.js'), { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
   try {
     let published: FromPublisher = { type: 'published', batches: 0, values: 0, bytes: 0, minutes: 0, stopped: false };
     publisher.on('message', (message: FromPublisher) => { published = message; });
@@ -138,10 +140,8 @@ async function run({ log, args }: BenchmarkContext): Promise<Figures> {
       if (performance.now() > deadline) throw new Error(`After 15 minutes workloads are judged by ${sample.join(', ')} minutes only`);
     }
     const judgedSeconds = (performance.now() - judged) / 1000;
-    const settle = performance.now();
-    // Cost and advice follow what was judged.
-    await delay(20_000);
-    log(`judged after ${Math.round(judgedSeconds)} s; asking (${Math.round((performance.now() - settle) / 1000)} s later)`);
+    log(`judged after ${Math.round(judgedSeconds)} s; asking once cost and advice have followed`);
+    await delay(FOLLOWED_MS);
 
     const pods = pick(objects.filter((object) => object.kind === 'Pod'), 200);
     const questions: Record<string, (() => Promise<unknown>)[]> = {

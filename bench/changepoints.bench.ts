@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { changePoints } from '@upid/intelligence/series/changes/change-points';
 import { hamedRao, mannKendall, senSlope } from '@upid/intelligence/series/changes/mann-kendall';
+import { normals } from '@upid/testing/random';
 import type { Benchmark, BenchmarkContext, Figures } from './benchmark.js';
 
 const dataDir = join(import.meta.dirname, '../../testdata/changepoint-tcpd');
@@ -149,25 +150,13 @@ async function trends(log: (line: string) => void): Promise<{ equal: number; tot
   return { equal: same, total };
 }
 
-/** Seeded standard normals (mulberry32, Box and Muller). */
-function gaussians(seed: number): () => number {
-  let state = seed;
-  const uniform = (): number => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-  return () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
-}
-
 /** Share of noise series of 168 values (white, red of three strengths, random walks) in which a change is reported. */
 function noiseShare(perKind: number): number {
   let found = 0;
   const kinds = [0, 0.5, 0.8, 0.95, 1];
   for (const [kind, phi] of kinds.entries()) {
     for (let seed = 0; seed < perKind; seed++) {
-      const gaussian = gaussians(1000 * kind + seed);
+      const gaussian = normals(1000 * kind + seed);
       let value = 0;
       if (changePoints(Array.from({ length: 168 }, () => (value = phi * value + gaussian()))).indices.length > 0) found++;
     }

@@ -2,8 +2,9 @@ import { performance } from 'node:perf_hooks';
 import { timeToExhaustion } from '@upid/intelligence/series/forecasts/exhaustion';
 import { forecast } from '@upid/intelligence/series/forecasts/forecast';
 import { median } from '@upid/intelligence/series/statistics';
+import { normals } from '@upid/testing/random';
 import type { Benchmark, BenchmarkContext, Figures } from './benchmark.js';
-import { hourMs, listedSeries, normals, round, testdata } from './seasonal.js';
+import { hourMs, listedSeries, round, testdata } from './seasonal.js';
 import type { Series } from './seasonal.js';
 
 const week = 168;

@@ -8,8 +8,8 @@ import { Grid } from '@upid/intelligence/fold/grid';
 import { unpackPodHour } from '@upid/intelligence/fold/segment';
 import { copyIn, Database, startNats, startPostgres } from '@upid/platform';
 import type { Benchmark, BenchmarkContext, Figures } from './benchmark.js';
-import { useOf, type ProcessUse } from './ingest/processes.js';
-import type { FromPublisher, ToPublisher } from './ingest/publisher.js';
+import { useOf, type ProcessUse } from './load/processes.js';
+import type { FromPublisher, ToPublisher } from './load/publisher.js';
 import { ServiceProcess } from './service-process.js';
 
 const CLUSTER = 'bench';
@@ -74,7 +74,7 @@ async function run({ log, args }: BenchmarkContext): Promise<Figures> {
     }
     for (const service of services) await service.ready();
 
-    const publisher = fork(join(import.meta.dirname, 'ingest/publisher.js'), { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    const publisher = fork(join(import.meta.dirname, 'load/publisher.js'), { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     closing.push(async () => {
       const ended = new Promise((resolve) => { publisher.once('exit', resolve); });
       if (publisher.exitCode === null && publisher.kill('SIGTERM')) await ended;

@@ -2,8 +2,9 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
 import { findPatterns } from '@upid/intelligence/series/patterns/patterns';
+import { normals, uniforms } from '@upid/testing/random';
 import type { Benchmark, BenchmarkContext, Figures } from './benchmark.js';
-import { hourMs, listedSeries, normals, readSeries, round, testdata, uniforms } from './seasonal.js';
+import { hourMs, listedSeries, readSeries, round, testdata } from './seasonal.js';
 import type { Listed, Series } from './seasonal.js';
 
 const minuteMs = 60_000;

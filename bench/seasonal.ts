@@ -64,23 +64,6 @@ export async function listedSeries(data: string): Promise<Listed[]> {
   })));
 }
 
-/** Seeded uniform numbers in [0, 1) (mulberry32). */
-export function uniforms(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
-
-/** Seeded standard normal numbers (Box and Muller). */
-export function normals(seed: number): () => number {
-  const uniform = uniforms(seed);
-  return () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
-}
-
 export function round(value: number, digits = 3): number {
   return Math.round(value * 10 ** digits) / 10 ** digits;
 }

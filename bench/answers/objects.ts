@@ -1,5 +1,5 @@
 import { clusterObjectSchema, namespaceObjectSchema, nodeObjectSchema, parseWorkloadKey, podObjectSchema, resourceAmountsSchema, toTimestamp, workloadObjectSchema, type InventoryObject } from '@upid/contracts';
-import type { ClusterLoad } from '../ingest/cluster-load.js';
+import type { ClusterLoad } from '../load/cluster-load.js';
 
 const GIB = 2 ** 30;
 const PODS_A_NODE = 25;

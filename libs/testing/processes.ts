@@ -164,8 +164,8 @@ export class ManagedProcess {
         end.how = signal ?? `exit code ${code}`;
         if (child.pid !== undefined) forgetProcess(child.pid);
         resolve();
-        // Where it cannot be started again, assertRunning tells.
-        this.#revive().catch(() => undefined);
+        // Whoever asks whether it runs is told (assertRunning).
+        this.#revive().catch((error: unknown) => { end.how = `${end.how}, and could not be started again: ${String(error)}`; });
       });
       child.once('error', (error) => {
         end.how ??= error.message;

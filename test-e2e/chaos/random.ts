@@ -1,13 +1,12 @@
-/** Randomness that repeats: mulberry32 (Tommy Ettinger, public domain). */
-export class Random {
-  constructor(private state: number) {}
+import { uniforms } from '@upid/testing/random';
 
+/** Randomness that repeats. */
+export class Random {
   /** 0 (inclusive) to 1 (exclusive). */
-  next(): number {
-    this.state = (this.state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(this.state ^ (this.state >>> 15), this.state | 1);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  readonly next: () => number;
+
+  constructor(seed: number) {
+    this.next = uniforms(seed);
   }
 
   /** A whole number, from (inclusive) to (exclusive). */

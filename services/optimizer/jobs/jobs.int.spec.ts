@@ -40,6 +40,17 @@ describe('jobs', () => {
     await shop?.close();
   });
 
+  /** A job whose command was lost on its way, and taken back: the agent has no record of it. */
+  async function takenBackUnheard() {
+    const number = fresh();
+    agent.behave = (command) => (command.verb === 'scale' ? 'lose' : 'take');
+    const { id } = await shop.optimize(number);
+    const lost = await waitFor('the command that is lost on its way', () => agent.deliveries.find((each) => each.job_id === id));
+    await rollback(id);
+    await waitFor('no_record', async () => (await shop.rows(`SELECT 1 FROM command_result WHERE job_id = $1 AND body->>'code' = 'no_record'`, [id])).length === 1);
+    return { number, id, lost };
+  }
+
   const rollback = (id: string) => shop.ask('rollback', { job_id: id, actor: 'bob' });
 
   it('one that is not safe is refused with every check, and nothing of it stays', async () => {
@@ -306,12 +317,7 @@ describe('jobs', () => {
   });
 
   it('a restore that comes before its change: the change, when it comes after all, is put back', async () => {
-    const number = fresh();
-    agent.behave = (command) => (command.verb === 'scale' ? 'lose' : 'take');
-    const { id } = await shop.optimize(number);
-    const lost = await waitFor('the command that is lost on its way', () => agent.deliveries.find((each) => each.job_id === id));
-    await rollback(id);
-    await waitFor('no_record', async () => (await shop.rows(`SELECT 1 FROM command_result WHERE job_id = $1 AND body->>'code' = 'no_record'`, [id])).length === 1);
+    const { number, id, lost } = await takenBackUnheard();
     // The agent may yet act until the command expires.
     expect(await shop.job(id)).toMatchObject({ status: 'rolling_back', applied: false });
     agent.behave = () => 'take';
@@ -348,12 +354,7 @@ describe('jobs', () => {
   });
 
   it('a restore of a change that never came ends when it can come no more', async () => {
-    const number = fresh();
-    agent.behave = (command) => (command.verb === 'scale' ? 'lose' : 'take');
-    const { id } = await shop.optimize(number);
-    const lost = await waitFor('the command that is lost on its way', () => agent.deliveries.find((each) => each.job_id === id));
-    await rollback(id);
-    await waitFor('no_record', async () => (await shop.rows(`SELECT 1 FROM command_result WHERE job_id = $1 AND body->>'code' = 'no_record'`, [id])).length === 1);
+    const { number, id, lost } = await takenBackUnheard();
     // It is not sent again while it is being taken back.
     expect(await shop.rows(`SELECT state FROM command WHERE id = $1`, [lost.id])).toEqual([{ state: 'ended' }]);
     clock.aheadMs += policy.command_expiry_seconds * 1000 + 31_000;

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
+import { uniforms } from '@upid/testing/random';
 import { Alerts, AnomalyDetector, anomalyThreshold, detectAnomalies, quietSamples, type DetectorSnapshot, type Verdict } from './detector.js';
 import { Tail, type TailSnapshot } from './tail.js';
-import { uniforms } from '../noise.fixture.js';
 
 function gaussians(seed: number, length: number, phi = 0): number[] {
   const uniform = uniforms(seed);

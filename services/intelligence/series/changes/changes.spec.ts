@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
+import { uniforms } from '@upid/testing/random';
 import { changePoints } from './change-points.js';
 import { hamedRao, mannKendall, maxTrendSamples, senSlope } from './mann-kendall.js';
 import { describeTrend, slopeSignificance } from './trend.js';
-import { uniforms } from '../noise.fixture.js';
 
 /** Gaussian first-order autoregression from zero; φ = 0 is white noise, φ = 1 a random walk. */
 function noise(seed: number, length: number, phi: number): number[] {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
+import { normals } from '@upid/testing/random';
 import { timeToExhaustion } from './exhaustion.js';
-import { normals } from '../noise.fixture.js';
 
 const hourMs = 3_600_000;
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
+import { normals, uniforms } from '@upid/testing/random';
 import { forecast } from './forecast.js';
-import { normals, uniforms } from '../noise.fixture.js';
 
 const hourMs = 3_600_000;
 

@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
+import { normals, uniforms } from '@upid/testing/random';
 import { findPatterns } from './patterns.js';
 import { hourOfWeek, hourOfWeekName, weekProfile } from './hour-of-week.js';
 import { fft, pairwiseAutocorrelation } from './spectrum.js';
-import { normals, uniforms } from '../noise.fixture.js';
 
 const minuteMs = 60_000;
 const hourMs = 3_600_000;

@@ -1,15 +1,5 @@
 import { encodeUsageBatch, uidFromBytes } from '@upid/contracts';
-
-/** A seeded generator of numbers in 0..1 (mulberry32). */
-function randomOf(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
+import { uniforms } from '@upid/testing/random';
 
 /** Samples of a batch. */
 const PER_BATCH = 500;
@@ -40,7 +30,7 @@ export class ClusterLoad {
   private readonly chunks: { from: number; to: number; podFrom: number; podTo: number; workloads: string[]; podWorkload: number[]; seriesPod: number[]; seriesContainer: number[]; podIndex: number[] }[] = [];
 
   constructor(containers: number, seed: number) {
-    this.random = randomOf(seed);
+    this.random = uniforms(seed);
     const random = this.random;
     this.containers = containers;
     const workloads = Math.max(1, Math.round(containers / 16));
